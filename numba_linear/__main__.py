@@ -1,0 +1,159 @@
+"""``python -m numba_linear``: prove the package on this machine, or run one part of the proof."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from numba_linear.commands import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The command line without the program's name; `sys.argv` by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 where a check failed, 2 where the input was wrong, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        return 0 if options.run(options) else 1
+    except UserError as error:
+        print(f"numba_linear: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m numba_linear",
+        description="Prove numba_linear on this machine: verify, train and a short bench. "
+        "The exit code is not 0 if a check fails.",
+    )
+    parser.set_defaults(run=_everything)
+    commands = parser.add_subparsers(title="one part alone", metavar="COMMAND")
+
+    verify = commands.add_parser("verify", help="every operation against the equations")
+    verify.description = (
+        "Compare every operation with the equations bit for bit, the results' SHA-256 with the "
+        "recorded one, and the gradients with finite differences."
+    )
+    verify.set_defaults(run=_verify)
+
+    train = commands.add_parser("train", help="a classifier trained inside one @njit function")
+    train.description = (
+        "Train a two-layer classifier twice inside one @njit function and compare the weights' "
+        "bits; on the bundled digits also check its accuracy."
+    )
+    train.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="your own data: .npz with x (samples, features) and y (samples,), or .csv with the "
+        "label in the last column; labels are integers from 0 (default: the bundled digits)",
+    )
+    train.set_defaults(run=_train)
+
+    bench = commands.add_parser("bench", help="side by side with NumPy and PyTorch")
+    bench.description = (
+        "Time every operation side by side with NumPy and, where installed, PyTorch. "
+        "A ratio is the best peer's time / ours: above 1 is faster than the best peer."
+    )
+    bench.add_argument(
+        "--group",
+        action="append",
+        metavar="NAME",
+        help="only this group of shapes: large, medium, small, one, tall, autograd, njit or "
+        "limit; may be repeated (default: all)",
+    )
+    bench.add_argument(
+        "--threads",
+        type=_numbers,
+        metavar="N[,N]",
+        help="numbers of threads, the same for all (default: 1 and all)",
+    )
+    bench.add_argument("--dtype", choices=("float32", "float64"), help="only this dtype")
+    bench.add_argument(
+        "--seconds",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="time for each cell of the table (default: %(default)s)",
+    )
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the table and raw times")
+    bench.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (matplotlib)")
+    bench.set_defaults(run=_bench)
+
+    info = commands.add_parser("info", help="versions, threads, vector width and block sizes")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not N or N,N") from None
+
+
+# Each command is imported when it is run, so that one needs nothing of the others.
+
+
+def _verify(options: argparse.Namespace) -> bool:
+    from numba_linear.commands import verify
+
+    return verify.run()
+
+
+def _train(options: argparse.Namespace) -> bool:
+    from numba_linear.commands import train
+
+    return train.run(options.file)
+
+
+def _bench(options: argparse.Namespace) -> bool:
+    from numba_linear.commands import bench
+
+    dtypes = (options.dtype,) if options.dtype else bench.DTYPES
+    bench.run(
+        options.group, options.threads, dtypes, options.seconds, options.json, options.plot
+    )
+    return True
+
+
+def _info(options: argparse.Namespace) -> bool:
+    from numba_linear.commands import info
+
+    info.run()
+    return True
+
+
+def _everything(options: argparse.Namespace) -> bool:
+    from numba_linear.commands import bench, train, verify
+
+    start = time.perf_counter()
+    verified = verify.run()
+    print()
+    trained = train.run()
+    print()
+    bench.run_quick()
+    seconds = time.perf_counter() - start
+    print(
+        f"\nnumba_linear: verify {'passed' if verified else 'FAILED'}, "
+        f"train {'passed' if trained else 'FAILED'}, bench done, {seconds:.0f} s"
+    )
+    return verified and trained
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

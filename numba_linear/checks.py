@@ -1,0 +1,229 @@
+"""Every check of a call's arguments and every error message, once for both worlds.
+
+What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree. Types
+are checked by `check_types` (from Python when a call fails, inside `@njit` while compiling); shapes by
+compiled code in `layer.py`, which returns a nonzero code, and `check_values` then finds the words.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.np.numpy_support import as_dtype
+
+REDUCTIONS = ("mean", "sum", "none")
+
+#: Codes that compiled checks return; from OVERLAP on they name the overlapping pair.
+FINE, SHAPES, EMPTY_MEAN, OVERLAP = 0, 1, 2, 16
+
+#: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
+LETTERS = {
+    "forward": {"x": "…n", "w": "mn", "b": "m"},
+    "grad_input": {"g": "…m", "w": "mn"},
+    "grad_weight": {"g": "…m", "x": "…n"},
+    "grad_bias": {"g": "…m"},
+    "backward": {"g": "…m", "x": "…n", "w": "mn"},
+}
+#: Arguments that may be None, whose shape is then ().
+OPTIONAL = ("b",)
+
+
+def out_letters(operation: str, reduction: str) -> dict[str, str]:
+    """The letters of what a call returns."""
+    batch = "…" if reduction == "none" else ""
+    weight, bias = batch + "mn", batch + "m"
+    return {
+        "forward": {"out": "…m"},
+        "grad_input": {"out": "…n"},
+        "grad_weight": {"out": weight},
+        "grad_bias": {"out": bias},
+        "backward": {"out.input": "…n", "out.weight": weight, "out.bias": bias},
+    }[operation]
+
+
+class ArgumentError(ValueError):
+    """A wrong argument found by compiled code, with the message that Python's check gives."""
+
+    def __init__(self, operation: str, reduction: str, code: int, *shapes: tuple[int, ...]) -> None:
+        names = [*LETTERS[operation], *out_letters(operation, reduction)]
+        given = {name: shape for name, shape in zip(names, shapes, strict=True) if shape or name not in OPTIONAL}
+        super().__init__(message_of(operation, reduction, code, given))
+
+
+class ReductionError(ValueError):
+    """An unknown reduction found by compiled code."""
+
+    def __init__(self, operation: str, reduction: str) -> None:
+        super().__init__(unknown_reduction(operation, reduction))
+
+
+class Given(NamedTuple):
+    """What is known of an argument: of an array its dtype and dimensions, else its type's name."""
+
+    kind: str
+    dtype: np.dtype[Any] | None = None
+    ndim: int = 0
+    writable: bool = True
+
+
+def given_value(value: Any) -> Given:
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
+        return Given("ndarray", value.dtype, value.ndim, value.flags.writeable)
+    return Given(type(value).__name__)
+
+
+def given_type(type_: Any) -> Given:
+    if isinstance(type_, types.Array):
+        return Given("ndarray", as_dtype(type_.dtype), type_.ndim, type_.mutable)
+    return Given("None" if is_none(type_) else str(type_))
+
+
+def is_none(type_: Any) -> bool:
+    """Whether a Numba type stands for None, given or left out."""
+    return (
+        type_ is None
+        or isinstance(type_, types.NoneType)
+        or (isinstance(type_, types.Omitted) and type_.value is None)
+    )
+
+
+def wanted(letters: str) -> str:
+    """The letters as a shape: (…, n)."""
+    inside = ", ".join(letters)
+    return f"({inside},)" if len(letters) == 1 else f"({inside})"
+
+
+def unknown_reduction(operation: str, reduction: Any) -> str:
+    return f"{operation}: reduction is {reduction!r}; wanted one of 'mean', 'sum', 'none'"
+
+
+def check_reduction(operation: str, reduction: Any) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(unknown_reduction(operation, reduction))
+
+
+def check_parallel(operation: str, parallel: Any, fine: bool) -> None:
+    if not fine:
+        raise TypeError(f"{operation}: parallel is {parallel!r}; wanted None, True or False")
+
+
+def check_gradients(fine: bool, kind: str) -> None:
+    if not fine:
+        raise TypeError(
+            f"backward: out is of type {kind}; wanted a Gradients(input, weight, bias) of arrays"
+        )
+
+
+def check_types(
+    operation: str, reduction: str, inputs: dict[str, Given], outs: dict[str, Given]
+) -> None:
+    """Raise for what the arguments' types alone show to be wrong.
+
+    Raises
+    ------
+    TypeError
+        An input or out that is not an array, or an input of a wrong dtype.
+    ValueError
+        A wrong number of dimensions, or an out of a wrong dtype or read-only.
+    """
+    letters = LETTERS[operation] | out_letters(operation, reduction)
+    for name, given in (inputs | outs).items():
+        if given.dtype is None:
+            raise TypeError(
+                f"{operation}: {name} is of type {given.kind}; wanted a NumPy ndarray of shape"
+                f" {wanted(letters[name])}"
+            )
+    for name, given in inputs.items():
+        check_dtype(operation, name, given)
+    first = next(iter(inputs))
+    dtype = inputs[first].dtype
+    for name, given in inputs.items():
+        if given.dtype != dtype:
+            raise TypeError(
+                f"{operation}: {first} has dtype {dtype} and {name} has dtype {given.dtype};"
+                f" wanted one dtype for all: cast with {name}.astype({first}.dtype)"
+            )
+    for name, given in outs.items():
+        if given.dtype != dtype:
+            raise ValueError(
+                f"{operation}: {name} has dtype {given.dtype}; wanted {dtype} as of {first}"
+            )
+    batch = None
+    for name, given in (inputs | outs).items():
+        fixed = letters[name].replace("…", "")
+        more = given.ndim - len(fixed)
+        if more < 0 or (more > 0 and "…" not in letters[name]):
+            raise ValueError(
+                f"{operation}: {name} has {given.ndim} dimensions; wanted shape"
+                f" {wanted(letters[name])}"
+            )
+        if "…" in letters[name]:
+            batch = batch or (name, given.ndim, more)
+            if more != batch[2]:
+                raise ValueError(
+                    f"{operation}: {batch[0]} has {batch[1]} dimensions and {name} has"
+                    f" {given.ndim}; wanted {batch[0]} of shape {wanted(letters[batch[0]])} and"
+                    f" {name} of shape {wanted(letters[name])} with the same batch (…)"
+                )
+    for name, given in outs.items():
+        if not given.writable:
+            raise ValueError(f"{operation}: {name} is read-only; wanted a writable array")
+
+
+def check_dtype(operation: str, name: str, given: Given) -> None:
+    assert given.dtype is not None
+    if given.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise TypeError(
+            f"{operation}: {name} has dtype {given.dtype}; wanted float32 or float64:"
+            f" cast with {name}.astype(np.float64)"
+        )
+    if not given.dtype.isnative:
+        raise TypeError(
+            f"{operation}: {name} has dtype {given.dtype.str}, not in this machine's byte order;"
+            f" wanted native float32 or float64: cast with"
+            f" {name}.astype({name}.dtype.newbyteorder('='))"
+        )
+
+
+def message_of(
+    operation: str, reduction: str, code: int, shapes: dict[str, tuple[int, ...]]
+) -> str:
+    """The words for a code that compiled checks returned."""
+    inputs = list(LETTERS[operation])
+    outs = list(out_letters(operation, reduction))
+    if code >= OVERLAP:
+        pair = divmod(code - OVERLAP, 8)
+        others = inputs + outs
+        return (
+            f"{operation}: {outs[pair[0]]} overlaps {others[pair[1]]} in memory; wanted an array"
+            " of its own"
+        )
+    if code == EMPTY_MEAN:
+        return (
+            f"{operation}: reduction 'mean' over an empty batch, {inputs[0]} has shape"
+            f" {shapes[inputs[0]]}; wanted at least one sample, or reduction 'sum'"
+        )
+    letters = LETTERS[operation] | out_letters(operation, reduction)
+    bound: dict[str, tuple[str, Any]] = {}
+    for name, shape in shapes.items():
+        fixed = letters[name].replace("…", "")
+        batch = max(0, len(shape) - len(fixed))
+        dimensions: dict[str, Any] = dict(zip(reversed(fixed), reversed(shape), strict=False))
+        if "…" in letters[name] or batch:
+            dimensions["…"] = shape[:batch]
+        for letter, dimension in dimensions.items():
+            other, size = bound.setdefault(letter, (name, dimension))
+            if size != dimension:
+                if name in outs:
+                    right = tuple(
+                        d
+                        for x in letters[name]
+                        for d in (bound[x][1] if x == "…" else (bound[x][1],))
+                    )
+                    return f"{operation}: {name} has shape {shape}; wanted {right}"
+                return (
+                    f"{operation}: {other} has shape {shapes[other]} and {name} has shape {shape};"
+                    f" wanted {other} {wanted(letters[other])} and {name} {wanted(letters[name])}"
+                    f" with the same {'batch (…)' if letter == '…' else letter}"
+                )
+    raise AssertionError(f"{operation}: no error in {shapes}")

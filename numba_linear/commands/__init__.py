@@ -1,0 +1,5 @@
+"""The commands of ``python -m numba_linear``, one to a file. Only `__main__` imports them."""
+
+
+class UserError(Exception):
+    """What was asked for can not be done; the message says why and what is expected."""

@@ -1,0 +1,76 @@
+"""Several contestants timed in turn, so that what the machine does meanwhile hits all alike."""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+
+def _nothing() -> None:
+    pass
+
+
+class Contestant(NamedTuple):
+    """What is timed.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Takes a number of calls, makes them, and returns the seconds they took.
+    prepare : callable
+        Called before each turn, outside the time.
+    """
+
+    name: str
+    run: Callable[[int], float]
+    prepare: Callable[[], None] = _nothing
+
+
+#: The shortest time taken by itself. The clock ticks in tens of nanoseconds.
+SHORTEST = 20e-6
+
+#: A turn lasts at least this long. The helper threads of the contestant before keep spinning for
+#: some milliseconds, and with them gone the minimum is a contestant's own.
+TURN = 10e-3
+
+MIN_ROUNDS = 3
+
+
+def measure(contestants: Sequence[Contestant], seconds: float) -> dict[str, list[float]]:
+    """Seconds per call of each contestant, one number for each round.
+
+    Parameters
+    ----------
+    contestants : sequence of Contestant
+    seconds : float
+        How long to go on, in all. There are at least `MIN_ROUNDS` rounds, however long they take.
+
+    Returns
+    -------
+    dict
+        From a contestant's name to its times: the least of each round.
+    """
+    calls = {}
+    for contestant in contestants:
+        contestant.prepare()
+        contestant.run(1)
+        count = 1
+        while contestant.run(count) < SHORTEST:
+            count *= 2
+        calls[contestant.name] = count
+
+    times: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    end = perf_counter() + seconds
+    order = list(contestants)
+    while perf_counter() < end or len(times[order[0].name]) < MIN_ROUNDS:
+        for contestant in order:
+            contestant.prepare()
+            count = calls[contestant.name]
+            least = contestant.run(count)
+            turn = perf_counter() + TURN - least
+            while perf_counter() < turn:
+                least = min(least, contestant.run(count))
+            times[contestant.name].append(least / count)
+        # Each goes after each other one equally often.
+        order.append(order.pop(0))
+    return times

@@ -1,0 +1,336 @@
+"""The contraction C[r, c] = Σ_p A[r, p] · B[c, p]: the loops around the tile.
+
+All three sums of the layer are this one, with the operands' strides saying which index is which:
+
+    forward      Y[k, i]  = Σ_l x[k, l] · w[i, l] + b[i]       A = x        B = w
+    grad_input   ∂X[k, l] = Σ_i g[k, i] · w[i, l]              A = g        B = wᵀ
+    grad_weight  ∂W[i, l] = Σ_k g[k, i] · x[k, l]  (/ K)       A = gᵀ       B = xᵀ
+    grad_bias    ∂b[i]    = Σ_k 1 · g[k, i]        (/ K)       A = a one    B = gᵀ
+"""
+
+from numba import get_num_threads, njit, prange
+
+from numba_linear.cpu.fragment import (
+    allocate,
+    columns_of,
+    copy,
+    fragment_bytes,
+    item_bytes,
+    load_part,
+    release,
+    rows_of,
+    scratch,
+    store,
+)
+from numba_linear.cpu.machine import a_bytes, b_bytes, block_leaves, heights, tile_shape, vectors
+from numba_linear.cpu.panels import pack_a, pack_b
+from numba_linear.cpu.resident import resident
+from numba_linear.cpu.rule import LEAF, leaf_count
+from numba_linear.cpu.tile import tile
+
+
+@njit
+def tile_height(tiling, left, rows):
+    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
+
+    The least height that finishes them, if the tile may begin early and compute some rows again (the
+    same bits); else the greatest that fits.
+    """
+    choices = heights(tiling)
+    best = len(choices) - 1
+    for i in range(len(choices)):
+        height = choices[i]
+        if height <= left:
+            best = min(best, i)
+    if best and choices[best] < left and choices[best - 1] <= rows:
+        best -= 1
+    return best
+
+
+@njit
+def round_up(value, multiple):
+    return (value + multiple - 1) // multiple * multiple
+
+
+@resident
+def contract(
+    tiling, a, a_row, a_term, b, b_col, b_term, c, c_row, bias, divisor: float, rows, cols, terms
+):
+    if rows == 0 or cols == 0:
+        return
+    size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
+    leaves = leaf_count(terms)
+    levels = 0
+    while (leaves - 1) >> levels:
+        levels += 1
+    partial_bytes = levels * fragment_bytes(tiling)
+
+    # Blocks: terms × rows of A for the second-level cache, columns of B for the third.
+    block = min(leaves, block_leaves(tiling))
+    block_terms = min(terms, block * LEAF)
+    block_rows = max(1, a_bytes(tiling) // (max(1, block_terms) * size) // most_rows) * most_rows
+    block_rows = min(rows, block_rows)
+    b_direct = b_col == size and cols >= most_columns // 2 and (b_term <= 1024 or rows <= most_rows)
+    keep = not b_direct and rows > block_rows
+    block_columns = cols
+    b_leaf = LEAF * most_columns * size
+    panel_bytes = block * b_leaf if leaves > 1 else round_up(terms, 16) * most_columns * size
+    if keep:
+        whole = leaves * b_leaf if leaves > 1 else panel_bytes
+        if whole * 8 <= b_bytes(tiling):
+            panel_bytes = whole
+            block_columns = b_bytes(tiling) // whole * most_columns
+        else:
+            keep = False
+    if leaves > block:
+        fit = b_bytes(tiling) // (round_up(block_rows, most_rows) * size * levels)
+        block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
+    block_columns = min(block_columns, cols)
+    panels = (block_columns + most_columns - 1) // most_columns
+    tiles = block_rows // most_rows + 6
+
+    a_pack = panels >= 4 and rows >= 2 * most_rows
+    a_block = round_up(block_rows, most_rows) * block * LEAF * size + 4096 if a_pack else 0
+    b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
+    partial_block = partial_bytes * tiles * (panels if leaves > block else 1)
+    work = allocate(a_block + b_block + partial_block + 192)
+    a_packed = round_up(work, 64)
+    b_packed = round_up(a_packed + a_block, 64)
+    partials = round_up(b_packed + b_block, 64)
+    bias_row = scratch(1024)
+
+    for column_block in range(0, cols, block_columns):
+        end_column = min(cols, column_block + block_columns)
+        for row_block in range(0, rows, block_rows):
+            end_row = min(rows, row_block + block_rows)
+            for q in range(0, leaves, block):
+                end_leaf = min(leaves, q + block)
+                steps = min(terms, end_leaf * LEAF) - q * LEAF
+                for panel in range((end_column - column_block + most_columns - 1) // most_columns):
+                    # 2. the panel of B
+                    column = column_block + panel * most_columns
+                    left = end_column - column
+                    half = 1 if left <= most_columns // 2 else 0
+                    width = most_columns >> half
+                    if cols >= width:
+                        column = min(column, cols - width)
+                    nc = min(width, cols - column)
+                    bp = b + column * b_col + q * LEAF * b_term
+                    bp_term = b_term
+                    if not b_direct:
+                        bp_term = width * size
+                        packed = b_packed
+                        if keep:
+                            packed += panel * panel_bytes + q * LEAF * bp_term
+                        if not keep or row_block == 0:
+                            pack_b(tiling, bp, b_col, b_term, steps, nc, width, packed)
+                        bp = packed
+                    bias_at = 0
+                    if bias:
+                        bias_at = bias + column * size
+                        if nc < width:
+                            store(load_part(vectors(tiling), bias_at, 0, 1, nc), bias_row, 0)
+                            bias_at = bias_row
+                    # 1. its tiles
+                    row = row_block
+                    index = 0
+                    a_at = a_packed
+                    while row < end_row:
+                        chosen = tile_height(tiling, end_row - row, end_row - row_block)
+                        height = heights(tiling)[chosen]
+                        first = min(row, end_row - height)
+                        ap = a + first * a_row + q * LEAF * a_term
+                        ap_row, ap_term, ap_leaf = a_row, a_term, LEAF * a_term
+                        if a_pack:
+                            if panel == 0:
+                                pack_a(tiling, ap, a_row, a_term, steps, height, a_at)
+                            ap = a_at
+                            ap_leaf = LEAF * height * size
+                            if a_term == size:
+                                ap_row, ap_term = LEAF * size, size
+                            else:
+                                ap_row, ap_term = size, height * size
+                            a_at += height * block * LEAF * size
+                        partial = partials
+                        if leaves > block:
+                            partial += (panel * tiles + index) * partial_bytes
+                        tile(
+                            tile_shape(tiling, chosen + half * len(heights(tiling))),
+                            ap,
+                            ap_row,
+                            ap_term,
+                            ap_leaf,
+                            bp,
+                            bp_term,
+                            q,
+                            end_leaf,
+                            terms,
+                            partial,
+                            c + first * c_row + column * size,
+                            c_row,
+                            nc,
+                            bias_at,
+                            divisor,
+                        )
+                        row = first + height
+                        index += 1
+    release(work)
+
+
+# Multiply-adds from which a second thread pays for its launch.
+PARALLEL_WORK = 1 << 19
+
+#: How a call may use threads: as many as pay, the caller's alone, or all.
+AUTO, SERIAL, PARALLEL = 0, 1, 2
+
+
+@njit
+def part(extent, grain, parts, i):
+    """Where the i-th of `parts` nearly equal parts begins, at a multiple of `grain`."""
+    grains = (extent + grain - 1) // grain
+    return min(extent, grains * i // parts * grain)
+
+
+@resident(parallel=True)
+def contract_parallel(
+    tiling,
+    a,
+    a_row,
+    a_term,
+    b,
+    b_col,
+    b_term,
+    c,
+    c_row,
+    bias,
+    divisor: float,
+    rows,
+    cols,
+    terms,
+    row_parts,
+    col_parts,
+):
+    """`contract` on row_parts × col_parts parts of C at once."""
+    size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
+    for i in prange(row_parts * col_parts):
+        row = part(rows, most_rows, row_parts, i // col_parts)
+        end_row = part(rows, most_rows, row_parts, i // col_parts + 1)
+        col = part(cols, most_columns, col_parts, i % col_parts)
+        end_col = part(cols, most_columns, col_parts, i % col_parts + 1)
+        contract(
+            tiling,
+            a + row * a_row,
+            a_row,
+            a_term,
+            b + col * b_col,
+            b_col,
+            b_term,
+            c + row * c_row + col * size,
+            c_row,
+            bias + col * size if bias else 0,
+            divisor,
+            end_row - row,
+            end_col - col,
+            terms,
+        )
+
+
+@resident
+def contract_into(
+    tiling,
+    mode,
+    a,
+    a_row,
+    a_term,
+    b,
+    b_col,
+    b_term,
+    c,
+    c_row,
+    c_col,
+    bias,
+    bias_step,
+    divisor: float,
+    rows,
+    cols,
+    terms,
+):
+    """The contraction into a C and with a bias of any strides, on one thread or more."""
+    size = item_bytes(tiling)
+    bias_copy = 0
+    if bias and bias_step != size:
+        bias_copy = allocate(cols * size)
+        for j in range(cols):
+            copy(tiling, bias_copy + j * size, bias + j * bias_step)
+        bias = bias_copy
+    if c_col != size:
+        block_rows, block_cols = min(rows, 256), min(cols, 256)
+        block = allocate(block_rows * block_cols * size)
+        for i in range(0, rows, max(1, block_rows)):
+            for j in range(0, cols, max(1, block_cols)):
+                some_rows, some_cols = min(block_rows, rows - i), min(block_cols, cols - j)
+                contract(
+                    tiling,
+                    a + i * a_row,
+                    a_row,
+                    a_term,
+                    b + j * b_col,
+                    b_col,
+                    b_term,
+                    block,
+                    some_cols * size,
+                    bias + j * size if bias else 0,
+                    divisor,
+                    some_rows,
+                    some_cols,
+                    terms,
+                )
+                for r in range(some_rows):
+                    for s in range(some_cols):
+                        target = c + (i + r) * c_row + (j + s) * c_col
+                        copy(tiling, target, block + (r * some_cols + s) * size)
+        release(block)
+    else:
+        threads = 1
+        if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
+            threads = get_num_threads()
+        if threads == 1:
+            contract(
+                tiling,
+                a,
+                a_row,
+                a_term,
+                b,
+                b_col,
+                b_term,
+                c,
+                c_row,
+                bias,
+                divisor,
+                rows,
+                cols,
+                terms,
+            )
+        else:
+            row_parts, col_parts = threads, 1
+            if rows < rows_of(tiling) * threads and cols > rows:
+                row_parts, col_parts = 1, threads
+            contract_parallel(
+                tiling,
+                a,
+                a_row,
+                a_term,
+                b,
+                b_col,
+                b_term,
+                c,
+                c_row,
+                bias,
+                divisor,
+                rows,
+                cols,
+                terms,
+                row_parts,
+                col_parts,
+            )
+    release(bias_copy)

@@ -1,0 +1,372 @@
+"""Fragments: rows of numbers in vector registers, and the words the tile and the packing are written in.
+
+The only file that speaks LLVM. A `Shape` (dtype, rows, columns) is known while compiling; a `Fragment`
+of that shape is the numbers themselves. A row is one LLVM vector: where it is wider than the machine's
+registers, LLVM splits it. Addresses and strides are integers, in bytes.
+
+==================================  ============================================================
+`zero(shape)`                       every number +0
+`outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
+`chain(acc, a, a_row, a_term, t)`   for every row p of t: acc[r, c] ← fma(a[r, p], t[p, c], acc[r, c])
+`add(left, right)`                  left + right
+`add_row(acc, b)`                   acc[r, c] + b[c]
+`multiply(acc, s)`                  acc · s
+`divide(acc, s)`                    acc / s
+`load(shape, a, a_row)`             rows of a matrix
+`load_part(…, rows, cols)`          the same, reading nothing beyond rows × cols
+`store(acc, c, c_row)`              to rows of a matrix
+`store_part(…, cols)`               the same, writing nothing beyond cols
+`transpose(square)`                 rows and columns exchanged
+`copy(shape, c, a)`                 one number
+`prefetch(a)`                       ask for the cache line at a
+==================================  ============================================================
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+class Shape(types.Type):
+    """What a fragment is made of; as a value in a kernel it only carries this type."""
+
+    def __init__(self, dtype, rows, columns):
+        self.dtype, self.rows, self.columns = dtype, rows, columns
+        self.size = dtype.bitwidth // 8
+        super().__init__(name=f"{type(self).__name__}({dtype}, {rows}, {columns})")
+
+    @property
+    def fragment(self):
+        return Fragment(self.dtype, self.rows, self.columns)
+
+
+class Fragment(Shape):
+    """The numbers of a shape, in registers."""
+
+
+@register_model(Shape)
+class ShapeModel(models.OpaqueModel):
+    pass
+
+
+@register_model(Fragment)
+class FragmentModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        rows = ir.ArrayType(Emitter(None, fe_type).vector, fe_type.rows)
+        super().__init__(dmm, fe_type, rows)
+
+
+class Emitter:
+    """An LLVM builder that knows one shape."""
+
+    def __init__(self, builder, shape):
+        self.builder, self.shape = builder, shape
+        self.scalar = ir.FloatType() if shape.dtype == types.float32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.scalar, shape.columns)
+        self.suffix = f"v{shape.columns}f{shape.dtype.bitwidth}"
+
+    def at(self, address, stride, index, pointee):
+        """A pointer to `pointee` at address + stride · index."""
+        if isinstance(index, int):
+            index = ir.Constant(INT64, index)
+        address = self.builder.add(address, self.builder.mul(stride, index))
+        return self.builder.inttoptr(address, pointee.as_pointer())
+
+    def call(self, name, result, *args):
+        function_type = ir.FunctionType(result, [x.type for x in args])
+        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
+        return self.builder.call(function, args)
+
+    def aligned(self, instruction):
+        """Arrays may lie at any multiple of their numbers' size, or, viewed from bytes, at none."""
+        instruction.align = 1
+        return instruction
+
+    def load(self, pointer, mask=None):
+        if mask is None:
+            return self.aligned(self.builder.load(pointer))
+        name = f"llvm.masked.load.{self.suffix}.p0"
+        zero = ir.Constant(self.vector, None)
+        return self.call(name, self.vector, pointer, ir.Constant(INT32, 1), mask, zero)
+
+    def store(self, value, pointer, mask=None):
+        if mask is None:
+            self.aligned(self.builder.store(value, pointer))
+        else:
+            name = f"llvm.masked.store.{self.suffix}.p0"
+            self.call(name, ir.VoidType(), value, pointer, ir.Constant(INT32, 1), mask)
+
+    def splat(self, number):
+        """The number in every column; a float64 in place of a float32 is exact and narrowed."""
+        if isinstance(self.scalar, ir.FloatType) and isinstance(number.type, ir.DoubleType):
+            number = self.builder.fptrunc(number, self.scalar)
+        unset = ir.Constant(ir.VectorType(number.type, self.shape.columns), ir.Undefined)
+        value = self.builder.insert_element(unset, number, ir.Constant(INT32, 0))
+        return self.shuffle(value, unset, [0] * self.shape.columns)
+
+    def shuffle(self, left, right, columns):
+        columns = ir.Constant(ir.VectorType(INT32, len(columns)), columns)
+        return self.builder.shuffle_vector(left, right, columns)
+
+    def fma(self, a, b, c):
+        return self.call(f"llvm.fma.{self.suffix}", self.vector, a, b, c)
+
+    def mask(self, count):
+        """The columns below count, of which there may be more than there are columns."""
+        most = ir.Constant(INT64, self.shape.columns)
+        count = self.builder.select(self.builder.icmp_signed("<", count, most), count, most)
+        columns = ir.Constant(
+            ir.VectorType(INT32, self.shape.columns), list(range(self.shape.columns))
+        )
+        return self.builder.icmp_signed("<", columns, self.splat(self.builder.trunc(count, INT32)))
+
+    def unpack(self, fragment):
+        return [self.builder.extract_value(fragment, r) for r in range(self.shape.rows)]
+
+    def pack(self, rows):
+        value = ir.Constant(ir.ArrayType(self.vector, len(rows)), ir.Undefined)
+        for r, row in enumerate(rows):
+            value = self.builder.insert_value(value, row, r)
+        return value
+
+
+@intrinsic
+def zero(typingctx, shape):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        return e.pack([ir.Constant(e.vector, None)] * shape.rows)
+
+    return shape.fragment(shape), codegen
+
+
+@intrinsic
+def outer(typingctx, acc, a, a_row, b):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, b = args
+        columns = e.load(builder.inttoptr(b, e.vector.as_pointer()))
+        rows = []
+        for r, row in enumerate(e.unpack(fragment)):
+            number = e.aligned(builder.load(e.at(a, a_row, r, e.scalar)))
+            rows.append(e.fma(e.splat(number), columns, row))
+        return e.pack(rows)
+
+    return acc(acc, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def chain(typingctx, acc, a, a_row, a_term, t):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, a_term, t_rows = args
+        rows = e.unpack(fragment)
+        for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
+            a_p = builder.add(a, builder.mul(a_term, ir.Constant(INT64, p)))
+            for r in range(acc.rows):
+                number = e.aligned(builder.load(e.at(a_p, a_row, r, e.scalar)))
+                rows[r] = e.fma(e.splat(number), columns, rows[r])
+        return e.pack(rows)
+
+    return acc(acc, types.intp, types.intp, types.intp, t), codegen
+
+
+@intrinsic
+def add(typingctx, left, right):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, left)
+        pairs = zip(e.unpack(args[0]), e.unpack(args[1]), strict=True)
+        return e.pack([builder.fadd(x, y) for x, y in pairs])
+
+    return left(left, right), codegen
+
+
+@intrinsic
+def add_row(typingctx, acc, b):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        row = e.load(builder.inttoptr(args[1], e.vector.as_pointer()))
+        return e.pack([builder.fadd(x, row) for x in e.unpack(args[0])])
+
+    return acc(acc, types.intp), codegen
+
+
+@intrinsic
+def multiply(typingctx, acc, s):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        s = e.splat(args[1])
+        return e.pack([builder.fmul(x, s) for x in e.unpack(args[0])])
+
+    return acc(acc, types.float64), codegen
+
+
+@intrinsic
+def divide(typingctx, acc, s):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        s = e.splat(args[1])
+        return e.pack([builder.fdiv(x, s) for x in e.unpack(args[0])])
+
+    return acc(acc, types.float64), codegen
+
+
+@intrinsic
+def load(typingctx, shape, a, a_row):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        _, a, a_row = args
+        return e.pack([e.load(e.at(a, a_row, r, e.vector)) for r in range(shape.rows)])
+
+    return shape.fragment(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_part(typingctx, shape, a, a_row, rows, cols):
+    """Rows from `rows` on repeat the last one; columns from `cols` on are +0."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        _, a, a_row, rows, cols = args
+        last = builder.sub(rows, ir.Constant(INT64, 1))
+        mask = e.mask(cols)
+        values = []
+        for r in range(shape.rows):
+            r = ir.Constant(INT64, r)
+            r = builder.select(builder.icmp_signed("<", last, r), last, r)
+            values.append(e.load(e.at(a, a_row, r, e.vector), mask))
+        return e.pack(values)
+
+    intp = types.intp
+    return shape.fragment(shape, intp, intp, intp, intp), codegen
+
+
+@intrinsic
+def store(typingctx, acc, c, c_row):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        for r, row in enumerate(e.unpack(args[0])):
+            e.store(row, e.at(args[1], args[2], r, e.vector))
+        return context.get_dummy_value()
+
+    return types.void(acc, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_part(typingctx, acc, c, c_row, cols):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        mask = e.mask(args[3])
+        for r, row in enumerate(e.unpack(args[0])):
+            e.store(row, e.at(args[1], args[2], r, e.vector), mask)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def transpose(typingctx, square):
+    """By halves: exchange the off-diagonal quarters, then do the same within each quarter."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, square)
+        rows, n = e.unpack(args[0]), square.rows
+        half = n // 2
+        while half:
+            upper = [j if not j & half else n + j - half for j in range(n)]
+            lower = [j + half if not j & half else n + j for j in range(n)]
+            for r in range(n):
+                if not r & half:
+                    x, y = rows[r], rows[r + half]
+                    rows[r], rows[r + half] = e.shuffle(x, y, upper), e.shuffle(x, y, lower)
+            half //= 2
+        return e.pack(rows)
+
+    return square(square), codegen
+
+
+@intrinsic
+def copy(typingctx, shape, c, a):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        pointer = e.scalar.as_pointer()
+        number = e.aligned(builder.load(builder.inttoptr(args[2], pointer)))
+        e.aligned(builder.store(number, builder.inttoptr(args[1], pointer)))
+        return context.get_dummy_value()
+
+    return types.void(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, a):
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], BYTE.as_pointer())
+        constants = [ir.Constant(INT32, x) for x in (0, 2, 1)]  # to read, into L2, data
+        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        builder.call(function, [pointer, *constants])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+def constant_word(value):
+    """A word that is an integer known while compiling."""
+
+    @intrinsic
+    def word(typingctx, shape):
+        return types.intp(shape), lambda *_: ir.Constant(INT64, value(shape))
+
+    return word
+
+
+item_bytes = constant_word(lambda shape: shape.size)
+rows_of = constant_word(lambda shape: shape.rows)
+columns_of = constant_word(lambda shape: shape.columns)
+row_bytes = constant_word(lambda shape: shape.columns * shape.size)
+fragment_bytes = constant_word(lambda shape: shape.rows * shape.columns * shape.size)
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typingctx, size):
+    """The address of `size` bytes on the stack, 64-byte aligned, until the function returns."""
+
+    def codegen(context, builder, sig, args):
+        pointer = cgutils.alloca_once(builder, ir.ArrayType(BYTE, size.literal_value))
+        pointer.align = 64
+        return builder.ptrtoint(pointer, INT64)
+
+    if isinstance(size, types.IntegerLiteral):
+        return types.intp(size), codegen
+
+
+@intrinsic
+def allocate(typingctx, size):
+    """The address of `size` bytes on the heap, or 0; `release` gives them back."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ptrtoint(context.nrt.allocate(builder, args[0]), INT64)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def release(typingctx, address):
+    def codegen(context, builder, sig, args):
+        context.nrt.free(builder, builder.inttoptr(args[0], BYTE.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
+def one(typingctx, shape):
+    """The address of the number 1 of the shape's dtype."""
+
+    def codegen(context, builder, sig, args):
+        number = ir.Constant(Emitter(builder, shape).scalar, 1.0)
+        return builder.ptrtoint(cgutils.global_constant(builder, "one", number), INT64)
+
+    return types.intp(shape), codegen

@@ -1,0 +1,128 @@
+"""The machine: its vectors and caches, and the tile and blocks chosen for them.
+
+Everything here may be tuned, and changes no bit: the rule's constant is in `rule.py`.
+"""
+
+import functools
+from pathlib import Path
+
+from numba import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, models, overload, register_model
+
+from numba_linear.cpu.fragment import Shape, constant_word
+from numba_linear.cpu.resident import OneOf
+
+# 12 × 2 registers: 24 of AVX-512's 32 hold sums; 6 × 2 of AVX2's 16. A multiply-add has a latency of 4
+# and two can start each cycle, so 8 sums are the least that keep both units busy.
+TILE_ROWS = {64: 12, 32: 6, 16: 4}
+TILE_VECTORS = 2
+
+
+@functools.cache
+def vector_bytes():
+    """Bytes of the widest vector that Numba's target machine multiplies and adds in one instruction."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    features = set(features.split(","))
+    if "+avx512f" in features:
+        return 64
+    if {"+avx2", "+fma"} <= features:
+        return 32
+    return 16
+
+
+@functools.cache
+def cache_bytes(level):
+    """The size of the data cache of that level as the kernel tells it, or a common one."""
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if (folder / "type").read_text().strip() == "Instruction":
+                continue
+            if int((folder / "level").read_text()) == level:
+                return int((folder / "size").read_text().strip().rstrip("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}[level]
+
+
+class Tiling(Shape):
+    """The largest tile's shape, and the blocks around it, for one dtype."""
+
+    def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes):
+        super().__init__(dtype, rows, columns)
+        self.block_leaves, self.a_bytes, self.b_bytes = block_leaves, a_bytes, b_bytes
+        self.name = f"Tiling({dtype}, {rows}, {columns}, {block_leaves}, {a_bytes}, {b_bytes})"
+
+    @property
+    def heights(self):
+        """Rows of the tiles there are; 12, 8, 6, 4, 2, 1 for 12."""
+        return tuple(h for h in (12, 8, 6, 4, 2, 1) if h <= self.rows)
+
+    @property
+    def shapes(self):
+        widths = (self.columns, self.columns // 2)
+        return [Shape(self.dtype, h, width) for width in widths for h in self.heights]
+
+
+@register_model(Tiling)
+class TilingModel(models.OpaqueModel):
+    pass
+
+
+def tiling_for(dtype):
+    """The tiling of this machine."""
+    lanes = 8 * vector_bytes() // dtype.bitwidth
+    return Tiling(
+        dtype,
+        rows=TILE_ROWS[vector_bytes()],
+        columns=TILE_VECTORS * lanes,
+        block_leaves=4,
+        a_bytes=cache_bytes(2) // 2,
+        b_bytes=min(cache_bytes(3) // 2, 16 << 20),
+    )
+
+
+def describe():
+    """What `info` prints of the machine and the tiling."""
+    described = {"vector bits": 8 * vector_bytes()}
+    for dtype in (types.float32, types.float64):
+        tiling = tiling_for(dtype)
+        described[f"{dtype} tile"] = f"{tiling.rows} × {tiling.columns}"
+        described[f"{dtype} block"] = (
+            f"{tiling.block_leaves} leaves, A {tiling.a_bytes >> 10} KiB,"
+            f" B {tiling.b_bytes >> 10} KiB"
+        )
+    return described
+
+
+block_leaves = constant_word(lambda tiling: tiling.block_leaves)
+a_bytes = constant_word(lambda tiling: tiling.a_bytes)
+b_bytes = constant_word(lambda tiling: tiling.b_bytes)
+
+
+def _retype(result):
+    def word(typingctx, tiling):
+        return result(tiling)(tiling), lambda context, *_: context.get_dummy_value()
+
+    return intrinsic(word)
+
+
+square = _retype(lambda tiling: Shape(tiling.dtype, tiling.columns // 2, tiling.columns // 2))
+vector = _retype(lambda tiling: Shape(tiling.dtype, 1, tiling.columns // 2))
+vectors = _retype(lambda tiling: Shape(tiling.dtype, 1, tiling.columns))
+
+
+@intrinsic
+def tile_shape(typingctx, tiling, index):
+    """The shape of that index in `Tiling.shapes`."""
+    return OneOf(tiling.shapes)(tiling, types.intp), lambda context, builder, sig, args: args[1]
+
+
+def heights(tiling):
+    """The tile heights as a tuple, the largest first."""
+
+
+@overload(heights, inline="always")
+def _heights(tiling):
+    rows = tiling.heights
+    return lambda tiling: rows

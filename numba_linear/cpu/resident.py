@@ -1,0 +1,133 @@
+"""Resident functions: compiled once for each type of their first argument, and called by symbol.
+
+Numba copies a called function's code into each caller and optimises it there again. For the engine
+that would cost seconds in every user's function. A resident function is compiled (or read from the
+cache) while its first caller is compiled or read from the cache, and all callers share that one copy.
+"""
+
+import inspect
+
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import lower_builtin, models, register_model, type_callable
+
+RESIDENTS = {}  # name → Resident
+
+
+class OneOf(types.Type):
+    """One of several shapes, chosen while running by its index."""
+
+    def __init__(self, shapes):
+        self.shapes = tuple(shapes)
+        super().__init__(name=f"OneOf{self.shapes}")
+
+
+@register_model(OneOf)
+class OneOfModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(64))
+
+
+class Resident:
+    """A function and the machine code made of it so far."""
+
+    def __init__(self, function, options):
+        self.name = f"{function.__module__}.{function.__name__}"
+        self.signature = inspect.signature(function)
+        self.annotations = [p.annotation for p in self.signature.parameters.values()]
+        self.result = types.intp if self.signature.return_annotation is int else types.none
+        self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+        self.dispatcher._can_compile = False  # what `disable_compile` sets once something is
+        self.addresses = {}
+
+    def typed(self, first):
+        """The signature for the type of the first argument."""
+        kinds = {float: types.float64, inspect.Parameter.empty: types.intp}
+        rest = [kinds.get(annotation, first) for annotation in self.annotations[1:]]
+        return self.result(first, *rest)
+
+    def symbol(self, first):
+        return f"{self.name}({first})"
+
+    def load(self, first):
+        """Make the symbol for this type of first argument resolve."""
+        if first in self.addresses:
+            return
+        args = self.typed(first).args
+        with global_compiler_lock:
+            self.dispatcher._can_compile = True
+            self.dispatcher.compile(args)
+            self.dispatcher._can_compile = False
+        compiled = self.dispatcher.overloads[args]
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        binding.add_symbol(self.symbol(first), address)
+        self.addresses[first] = address
+
+
+class Needed:
+    """A constant of each compiled caller: reading the caller from a cache loads the resident first."""
+
+    def __init__(self, name, first):
+        self.name, self.first = name, first
+
+    def __reduce__(self):
+        return need, (self.name, self.first)
+
+
+def need(name, first):
+    RESIDENTS[name].load(first)
+    return Needed(name, first)
+
+
+def resident(function=None, no_cpython_wrapper=True, **options):
+    """Decorate a function that is compiled once for each type of its first argument.
+
+    The other parameters are integers, float64 if annotated `float`, and of the first one's type if
+    annotated otherwise; a result is an integer, annotated `int`. `options` go to `numba.njit`.
+    """
+    options["no_cpython_wrapper"] = no_cpython_wrapper
+    if function is None:
+        return lambda function: resident(function, **options)
+    owner = function.resident = Resident(function, options)
+    RESIDENTS[owner.name] = owner
+
+    @type_callable(function)
+    def type_call(context):
+        def typer(*args):
+            first = args[0]
+            for shape in first.shapes if isinstance(first, OneOf) else [first]:
+                owner.load(shape)
+            return owner.typed(first)
+
+        typer.pysig = owner.signature
+        return typer
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def lower(context, builder, sig, args):
+        first = sig.args[0]
+        shapes = first.shapes if isinstance(first, OneOf) else [first]
+        context.environment.consts.extend(Needed(owner.name, shape) for shape in shapes)
+        callees = []
+        for shape in shapes:
+            args_of_shape = owner.typed(shape).args
+            function_type = context.call_conv.get_function_type(sig.return_type, args_of_shape)
+            callees.append(
+                cgutils.get_or_insert_function(builder.module, function_type, owner.symbol(shape))
+            )
+        callee = callees[0]
+        if isinstance(first, OneOf):
+            table = ir.Constant(ir.ArrayType(callee.type, len(callees)), callees)
+            table = cgutils.global_constant(builder, "shapes", table)
+            zero = ir.Constant(ir.IntType(64), 0)
+            callee = builder.load(builder.gep(table, [zero, args[0]]))
+            args = [context.get_dummy_value(), *args[1:]]
+        status, result = context.call_conv.call_function(
+            builder, callee, sig.return_type, owner.typed(shapes[0]).args, args
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return result
+
+    return function

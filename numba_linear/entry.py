@@ -1,0 +1,415 @@
+"""The layer compiled: each call checks its operands' shapes and gives its sum to the engine.
+
+Every function returns a code of `checks`: FINE, or what is wrong, and then nothing has been written.
+"""
+
+from numba import njit
+from numba.extending import intrinsic
+
+from numba_linear.checks import EMPTY_MEAN, FINE, OVERLAP, SHAPES
+from numba_linear.cpu.contract import contract_into
+from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
+from numba_linear.cpu.machine import tiling_for
+from numba_linear.cpu.resident import resident
+from numba_linear.operand import Operand, address, dim, ndim, stride, writable
+
+#: Reductions over the batch.
+MEAN, SUM, NONE = 0, 1, 2
+
+
+@intrinsic
+def tiling_of(typingctx, x):
+    """The tiling for an operand's dtype."""
+    return tiling_for(x.dtype)(x), lambda context, *_: context.get_dummy_value()
+
+
+# --------------------------------------------------------------------------------------
+# Shapes
+# --------------------------------------------------------------------------------------
+
+
+@njit
+def same_batch(x, y, own):
+    """Whether y's dimensions but its last `own` are x's but its last."""
+    if ndim(x) < 1 or ndim(y) - own != ndim(x) - 1:
+        return False
+    for d in range(ndim(x) - 1):
+        if dim(x, d) != dim(y, d):
+            return False
+    return True
+
+
+@njit
+def last(x, back=1):
+    return dim(x, ndim(x) - back)
+
+
+@njit
+def is_matrix(w, m, n):
+    return ndim(w) == 2 and dim(w, 0) == m and dim(w, 1) == n
+
+
+@njit
+def count(x, own):
+    """The product of all dimensions but the last `own`."""
+    K = 1
+    for d in range(ndim(x) - own):
+        K *= dim(x, d)
+    return K
+
+
+NO_STRIDE = -(1 << 62)
+
+
+@njit
+def rows_stride(x, own):
+    """The stride that steps through all dimensions but the last `own` as one, or NO_STRIDE."""
+    rows, step = 1, 0
+    for d in range(ndim(x) - own - 1, -1, -1):
+        if dim(x, d) == 0:
+            return 0
+        if dim(x, d) > 1:
+            if rows == 1:
+                step = stride(x, d)
+            elif stride(x, d) != rows * step:
+                return NO_STRIDE
+            rows *= dim(x, d)
+    return step
+
+
+@njit
+def offset(x, own, k):
+    """Bytes from the start of x to sample k, counted through all dimensions but the last `own`."""
+    total = 0
+    for d in range(ndim(x) - own - 1, -1, -1):
+        total += k % dim(x, d) * stride(x, d)
+        k //= dim(x, d)
+    return total
+
+
+@njit
+def span(x, begin):
+    """The bytes between the lowest and the highest element of dimensions `begin` and on."""
+    low = high = 0
+    for d in range(begin, ndim(x)):
+        reach = (dim(x, d) - 1) * stride(x, d)
+        low, high = min(low, low + reach), max(high, high + reach)
+    return low, high
+
+
+@njit
+def overlap(x, y, size):
+    """Whether the rows of two arrays share memory; a row is all from its first to its last byte."""
+    if count(x, 0) == 0 or count(y, 0) == 0 or ndim(y) < 1 or ndim(x) < 1:
+        return False
+    x_low, x_high = span(x, 0)
+    y_low, y_high = span(y, 0)
+    if (
+        address(x) + x_high + size <= address(y) + y_low
+        or address(y) + y_high + size <= address(x) + x_low
+    ):
+        return False
+    x_step, y_step = rows_stride(x, 1), rows_stride(y, 1)
+    if x_step == NO_STRIDE or y_step == NO_STRIDE:
+        return True
+    x_low, x_high = span(x, ndim(x) - 1)
+    y_low, y_high = span(y, ndim(y) - 1)
+    y_rows = count(y, 1)
+    for k in range(count(x, 1)):
+        # row j of y shares bytes with this row if begin < j · y_step < end
+        begin = address(x) + k * x_step + x_low - (address(y) + y_high + size)
+        end = address(x) + k * x_step + x_high + size - (address(y) + y_low)
+        if y_step < 0:
+            begin, end = -end, -begin
+        step = max(abs(y_step), 1)
+        j = max(begin // step + 1, 0)
+        if j < y_rows and j * abs(y_step) < end and begin < j * abs(y_step):
+            return True
+    return False
+
+
+# --------------------------------------------------------------------------------------
+# Sums
+# --------------------------------------------------------------------------------------
+
+
+@njit
+def divisor_of(reduction, K):
+    """What a mean divides by; a power of two as the negative of its exact inverse, to multiply by."""
+    if reduction != MEAN or K == 1:
+        return 0.0
+    if K & (K - 1) == 0:
+        return -1.0 / K
+    return float(K)
+
+
+@njit
+def per_sample(like, tiling, mode, a, b, b_col, b_term, bias, bias_step, out, cols, terms):
+    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however its rows lie."""
+    a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
+    rows = count(a, 1)
+    runs = 1
+    if a_row == NO_STRIDE or out_row == NO_STRIDE:
+        # rows of the innermost batch dimension still lie evenly
+        runs = count(a, 2)
+        rows = last(a, 2)
+        a_row, out_row = stride(a, ndim(a) - 2), stride(out, ndim(out) - 2)
+    for run in range(runs):
+        a_at, out_at = address(a), address(out)
+        if runs > 1:
+            a_at += offset(a, 1, run * rows)
+            out_at += offset(out, 1, run * rows)
+        contract_into(
+            tiling,
+            mode,
+            a_at,
+            a_row,
+            stride(a, ndim(a) - 1),
+            b,
+            b_col,
+            b_term,
+            out_at,
+            out_row,
+            stride(out, ndim(out) - 1),
+            bias,
+            bias_step,
+            0.0,
+            rows,
+            cols,
+            terms,
+        )
+
+
+@njit
+def evenly(tiling, x):
+    """(address, row stride, copy to release) of x with its rows evenly apart; 0: nothing copied."""
+    step = rows_stride(x, 1)
+    if step != NO_STRIDE:
+        return address(x), step, 0
+    size, n = item_bytes(tiling), last(x)
+    K = count(x, 1)
+    copied = allocate(K * n * size)
+    for k in range(K):
+        row = address(x) + offset(x, 1, k)
+        for j in range(n):
+            copy(tiling, copied + (k * n + j) * size, row + j * stride(x, ndim(x) - 1))
+    return copied, n * size, copied
+
+
+@njit
+def weight_sum(tiling, mode, g, x, out, reduction):
+    """③–⑦ and their mean or sum over the batch."""
+    K, m, n = count(g, 1), last(g), last(x)
+    g_step, x_step = stride(g, ndim(g) - 1), stride(x, ndim(x) - 1)
+    out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
+    if reduction == NONE:
+        for k in range(K):
+            contract_into(
+                tiling,
+                mode,
+                address(g) + offset(g, 1, k),
+                g_step,
+                0,
+                address(x) + offset(x, 1, k),
+                x_step,
+                0,
+                address(out) + offset(out, 2, k),
+                out_row,
+                out_col,
+                0,
+                0,
+                0.0,
+                m,
+                n,
+                1,
+            )
+        return
+    g_at, g_row, g_copy = evenly(tiling, g)
+    x_at, x_row, x_copy = evenly(tiling, x)
+    contract_into(
+        tiling,
+        mode,
+        g_at,
+        g_step,
+        g_row,
+        x_at,
+        x_step,
+        x_row,
+        address(out),
+        out_row,
+        out_col,
+        0,
+        0,
+        divisor_of(reduction, K),
+        m,
+        n,
+        K,
+    )
+    release(g_copy)
+    release(x_copy)
+
+
+@njit
+def bias_sum(tiling, mode, g, out, reduction):
+    """⑧–⑪ and their mean or sum over the batch: the terms are 1 · g."""
+    K, m = count(g, 1), last(g)
+    g_step, out_step = stride(g, ndim(g) - 1), stride(out, ndim(out) - 1)
+    ones = one(tiling)
+    if reduction == NONE:
+        for k in range(K):
+            g_at, out_at = address(g) + offset(g, 1, k), address(out) + offset(out, 1, k)
+            contract_into(
+                tiling, mode, ones, 0, 0, g_at, g_step, 0, out_at, 0, out_step, 0, 0, 0.0, 1, m, 1
+            )
+        return
+    g_at, g_row, g_copy = evenly(tiling, g)
+    contract_into(
+        tiling,
+        mode,
+        ones,
+        0,
+        0,
+        g_at,
+        g_step,
+        g_row,
+        address(out),
+        0,
+        out_step,
+        0,
+        0,
+        divisor_of(reduction, K),
+        1,
+        m,
+        K,
+    )
+    release(g_copy)
+
+
+# --------------------------------------------------------------------------------------
+# Calls
+# --------------------------------------------------------------------------------------
+
+
+@resident(no_cpython_wrapper=False)
+def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
+    if ndim(x) < 1 or ndim(w) != 2 or ndim(out) < 1:
+        return SHAPES
+    n, m = last(x), dim(w, 0)
+    biased = ndim(b) != -1
+    if dim(w, 1) != n or not same_batch(x, out, 1) or last(out) != m or not writable(out):
+        return SHAPES
+    if biased and (ndim(b) != 1 or dim(b, 0) != m):
+        return SHAPES
+    tiling = tiling_of(x)
+    size = item_bytes(tiling)
+    if overlap(out, x, size):
+        return OVERLAP
+    if overlap(out, w, size):
+        return OVERLAP + 1
+    if biased and overlap(out, b, size):
+        return OVERLAP + 2
+    bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
+    per_sample(
+        x, tiling, mode, x, address(w), stride(w, 0), stride(w, 1), bias, bias_step, out, m, n
+    )
+    return FINE
+
+
+@resident(no_cpython_wrapper=False)
+def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
+    if ndim(g) < 1 or ndim(w) != 2 or ndim(out) < 1:
+        return SHAPES
+    m, n = last(g), dim(w, 1)
+    if dim(w, 0) != m or not same_batch(g, out, 1) or last(out) != n or not writable(out):
+        return SHAPES
+    tiling = tiling_of(g)
+    size = item_bytes(tiling)
+    if overlap(out, g, size):
+        return OVERLAP
+    if overlap(out, w, size):
+        return OVERLAP + 1
+    per_sample(g, tiling, mode, g, address(w), stride(w, 1), stride(w, 0), 0, 0, out, n, m)
+    return FINE
+
+
+@njit
+def fits(g, out, own, reduction):
+    """Whether out has the batch of g before its last `own` dimensions, as the reduction asks."""
+    if reduction == NONE:
+        return same_batch(g, out, own)
+    return ndim(out) == own
+
+
+@resident(no_cpython_wrapper=False)
+def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
+    if ndim(out) < 2 or not same_batch(g, x, 1) or not fits(g, out, 2, reduction):
+        return SHAPES
+    if last(out, 2) != last(g) or last(out) != last(x) or not writable(out):
+        return SHAPES
+    if reduction == MEAN and count(g, 1) == 0:
+        return EMPTY_MEAN
+    tiling = tiling_of(g)
+    size = item_bytes(tiling)
+    if overlap(out, g, size):
+        return OVERLAP
+    if overlap(out, x, size):
+        return OVERLAP + 1
+    weight_sum(tiling, mode, g, x, out, reduction)
+    return FINE
+
+
+@resident(no_cpython_wrapper=False)
+def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
+    if ndim(g) < 1 or ndim(out) < 1 or not fits(g, out, 1, reduction):
+        return SHAPES
+    if last(out) != last(g) or not writable(out):
+        return SHAPES
+    if reduction == MEAN and count(g, 1) == 0:
+        return EMPTY_MEAN
+    tiling = tiling_of(g)
+    if overlap(out, g, item_bytes(tiling)):
+        return OVERLAP
+    bias_sum(tiling, mode, g, out, reduction)
+    return FINE
+
+
+@resident(no_cpython_wrapper=False)
+def run_backward(
+    g: Operand,
+    x: Operand,
+    w: Operand,
+    out_input: Operand,
+    out_weight: Operand,
+    out_bias: Operand,
+    reduction,
+    mode,
+) -> int:
+    if not same_batch(g, x, 1) or not is_matrix(w, last(g), last(x)):
+        return SHAPES
+    m, n = last(g), last(x)
+    if ndim(out_input) < 1 or ndim(out_weight) < 2 or ndim(out_bias) < 1:
+        return SHAPES
+    if not same_batch(g, out_input, 1) or last(out_input) != n:
+        return SHAPES
+    if not fits(g, out_weight, 2, reduction) or not fits(g, out_bias, 1, reduction):
+        return SHAPES
+    if last(out_weight, 2) != m or last(out_weight) != n or last(out_bias) != m:
+        return SHAPES
+    if not (writable(out_input) and writable(out_weight) and writable(out_bias)):
+        return SHAPES
+    if reduction == MEAN and count(g, 1) == 0:
+        return EMPTY_MEAN
+    tiling = tiling_of(g)
+    size = item_bytes(tiling)
+    outs = (out_input, out_weight, out_bias)
+    for i in range(3):
+        others = (g, x, w, *outs)
+        for j in range(3 + i):
+            if overlap(outs[i], others[j], size):
+                return OVERLAP + 8 * i + j
+    per_sample(
+        g, tiling, mode, g, address(w), stride(w, 1), stride(w, 0), 0, 0, out_input, n, m
+    )
+    weight_sum(tiling, mode, g, x, out_weight, reduction)
+    bias_sum(tiling, mode, g, out_bias, reduction)
+    return FINE

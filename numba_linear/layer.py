@@ -1,0 +1,413 @@
+"""The linear layer and its gradients: the public calls, from Python and inside `@njit`.
+
+From Python a call goes straight to the compiled layer (`entry.py`). Only where that refuses, because
+it is not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from numba_linear import checks
+from numba_linear.checks import ArgumentError, ReductionError, is_none
+from numba_linear.cpu.contract import AUTO, PARALLEL, SERIAL
+from numba_linear.entry import (
+    MEAN,
+    NONE,
+    SUM,
+    run_backward,
+    run_forward,
+    run_grad_bias,
+    run_grad_input,
+    run_grad_weight,
+)
+from numba_linear.operand import Operand, operand
+
+Array = np.ndarray[Any, Any]
+
+
+class Gradients(NamedTuple):
+    """What `backward` returns: ∂L/∂x, ∂L/∂W and ∂L/∂b."""
+
+    input: Array
+    weight: Array
+    bias: Array
+
+
+#: What `parallel` means in a call from Python; inside @njit None means False.
+MODES = {None: AUTO, False: SERIAL, True: PARALLEL}
+REDUCTIONS = {"mean": MEAN, "sum": SUM, "none": NONE}
+
+#: What a call raises for arguments that the compiled layer does not know.
+REFUSED = (TypeError, AttributeError, KeyError)
+
+# --------------------------------------------------------------------------------------
+# From Python
+# --------------------------------------------------------------------------------------
+
+python_forward = run_forward.resident.dispatcher
+python_grad_input = run_grad_input.resident.dispatcher
+python_grad_weight = run_grad_weight.resident.dispatcher
+python_grad_bias = run_grad_bias.resident.dispatcher
+python_backward = run_backward.resident.dispatcher
+
+
+def settle(
+    run: Any,
+    operation: str,
+    reduction: Any,
+    inputs: dict[str, Any],
+    outs: dict[str, Any],
+    parallel: Any,
+    code: int,
+) -> None:
+    """Raise for what is wrong with a call that was refused, or compile what it needs."""
+    checks.check_reduction(operation, reduction)
+    checks.check_parallel(operation, parallel, parallel is None or parallel in (True, False))
+    checks.check_types(
+        operation,
+        reduction,
+        {name: checks.given_value(value) for name, value in inputs.items()},
+        {name: checks.given_value(value) for name, value in outs.items()},
+    )
+    if code:
+        shapes = {name: value.shape for name, value in (inputs | outs).items()}
+        raise ValueError(checks.message_of(operation, reduction, code, shapes))
+    first = Operand(types.float32 if inputs[next(iter(inputs))].dtype.itemsize == 4 else types.float64)
+    if first in run.resident.addresses:
+        raise TypeError(f"{operation}: Numba knows no types for these arguments")
+    run.resident.load(first)
+
+
+def forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    out: Array | None = None,
+    parallel: bool | None = None,
+) -> Array:
+    code = 0
+    try:
+        y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype) if out is None else out
+        code = python_forward(x, w, b, y, MODES[parallel])
+        if not code:
+            return y
+    except REFUSED:
+        pass
+    inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
+    outs = {} if out is None else {"out": out}
+    settle(run_forward, "forward", "mean", inputs, outs, parallel, code)
+    return forward(x, w, b, out, parallel)
+
+
+def grad_input(
+    g: Array, w: Array, out: Array | None = None, parallel: bool | None = None
+) -> Array:
+    code = 0
+    try:
+        dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype) if out is None else out
+        code = python_grad_input(g, w, dx, MODES[parallel])
+        if not code:
+            return dx
+    except REFUSED:
+        pass
+    outs = {} if out is None else {"out": out}
+    settle(run_grad_input, "grad_input", "mean", {"g": g, "w": w}, outs, parallel, code)
+    return grad_input(g, w, out, parallel)
+
+
+def grad_weight(
+    g: Array,
+    x: Array,
+    reduction: str = "mean",
+    out: Array | None = None,
+    parallel: bool | None = None,
+) -> Array:
+    code = 0
+    try:
+        reduce = REDUCTIONS[reduction]
+        if out is None:
+            batch = g.shape[:-1] if reduce == NONE else ()
+            dw = np.empty(batch + g.shape[-1:] + x.shape[-1:], g.dtype)
+        else:
+            dw = out
+        code = python_grad_weight(g, x, dw, reduce, MODES[parallel])
+        if not code:
+            return dw
+    except REFUSED:
+        pass
+    outs = {} if out is None else {"out": out}
+    settle(run_grad_weight, "grad_weight", reduction, {"g": g, "x": x}, outs, parallel, code)
+    return grad_weight(g, x, reduction, out, parallel)
+
+
+def grad_bias(
+    g: Array, reduction: str = "mean", out: Array | None = None, parallel: bool | None = None
+) -> Array:
+    code = 0
+    try:
+        reduce = REDUCTIONS[reduction]
+        if out is None:
+            db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
+        else:
+            db = out
+        code = python_grad_bias(g, db, reduce, MODES[parallel])
+        if not code:
+            return db
+    except REFUSED:
+        pass
+    outs = {} if out is None else {"out": out}
+    settle(run_grad_bias, "grad_bias", reduction, {"g": g}, outs, parallel, code)
+    return grad_bias(g, reduction, out, parallel)
+
+
+def backward(
+    g: Array,
+    x: Array,
+    w: Array,
+    reduction: str = "mean",
+    out: Gradients | None = None,
+    parallel: bool | None = None,
+) -> Gradients:
+    code = 0
+    try:
+        reduce = REDUCTIONS[reduction]
+        if out is None:
+            batch, dtype = g.shape[:-1] if reduce == NONE else (), g.dtype
+            gradients = Gradients(
+                np.empty(x.shape, dtype),
+                np.empty(batch + w.shape, dtype),
+                np.empty(batch + w.shape[:1], dtype),
+            )
+        else:
+            gradients = out
+        dx, dw, db = gradients
+        code = python_backward(g, x, w, dx, dw, db, reduce, MODES[parallel])
+        if not code:
+            return gradients
+    except (*REFUSED, ValueError):
+        pass
+    checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
+    outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
+    inputs = {"g": g, "x": x, "w": w}
+    settle(run_backward, "backward", reduction, inputs, outs, parallel, code)
+    return backward(g, x, w, reduction, out, parallel)
+
+
+# --------------------------------------------------------------------------------------
+# Inside @njit
+# --------------------------------------------------------------------------------------
+
+
+def mode_of(parallel):
+    """The mode for `parallel` inside @njit."""
+
+
+@overload(mode_of)
+def _mode_of(parallel):
+    if is_none(parallel):
+        return lambda parallel: SERIAL
+    return lambda parallel: PARALLEL if parallel else SERIAL
+
+
+def reduction_of(operation, reduction):
+    """The code of a reduction that is a constant, or a string at run time."""
+
+
+@overload(reduction_of, prefer_literal=True)
+def _reduction_of(operation, reduction):
+    name = literal(reduction)
+    if name is not None:
+        code = REDUCTIONS[name]
+        return lambda operation, reduction: code
+
+    def at_run_time(operation, reduction):
+        if reduction == "mean":
+            return MEAN
+        if reduction == "sum":
+            return SUM
+        if reduction == "none":
+            return NONE
+        raise ReductionError(operation, reduction)
+
+    return at_run_time
+
+
+def literal(type_):
+    """The value of a constant's type, None for any other type."""
+    if isinstance(type_, types.Omitted):
+        return type_.value
+    if isinstance(type_, types.Literal):
+        return type_.literal_value
+    return type_ if isinstance(type_, str) else None
+
+
+def result(out, like, shape):
+    """`out`, or a new array where there is none."""
+
+
+@overload(result)
+def _result(out, like, shape):
+    if is_none(out):
+        return lambda out, like, shape: np.empty(shape, like.dtype)
+    return lambda out, like, shape: out
+
+
+def shape_of(a):
+    """a.shape; () of None."""
+
+
+@overload(shape_of)
+def _shape_of(a):
+    return (lambda a: ()) if is_none(a) else (lambda a: a.shape)
+
+
+def part(out, i):
+    """The i-th array of the `out` of `backward`, or None."""
+
+
+@overload(part, prefer_literal=True)
+def _part(out, i):
+    if is_none(out):
+        return lambda out, i: None
+    return lambda out, i: out[i]
+
+
+def check_typed(operation, inputs, outs, parallel, reduction="mean"):
+    """`checks` on Numba's types; what they raise becomes Numba's error of the same words."""
+    try:
+        name = literal(reduction)
+        if name is None and not isinstance(reduction, types.UnicodeType):
+            checks.check_reduction(operation, str(reduction))
+        if name is not None:
+            checks.check_reduction(operation, name)
+        elif not outs:
+            raise TypeError(
+                f"{operation}: reduction is not a constant; inside @njit without out it decides"
+                " the result's type, so wanted 'mean', 'sum' or 'none' written in the call"
+            )
+        is_flag = is_none(parallel) or isinstance(parallel, (types.Boolean, types.Omitted, bool))
+        checks.check_parallel(operation, parallel, is_flag)
+        checks.check_types(
+            operation,
+            name,
+            {name: checks.given_type(type_) for name, type_ in inputs.items()},
+            {name: checks.given_type(type_) for name, type_ in outs.items()},
+        )
+    except (TypeError, ValueError) as error:
+        raise TypingError(str(error)) from None
+
+
+@overload(forward, prefer_literal=True)
+def _forward(x, w, b=None, out=None, parallel=None):
+    inputs = {"x": x, "w": w} if is_none(b) else {"x": x, "w": w, "b": b}
+    check_typed("forward", inputs, {} if is_none(out) else {"out": out}, parallel)
+
+    def impl(x, w, b=None, out=None, parallel=None):
+        y = result(out, x, x.shape[:-1] + w.shape[:1])
+        code = run_forward(
+            operand(x, x), operand(x, w), operand(x, b), operand(x, y), mode_of(parallel)
+        )
+        if code:
+            raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), y.shape)
+        return y
+
+    return impl
+
+
+@overload(grad_input, prefer_literal=True)
+def _grad_input(g, w, out=None, parallel=None):
+    check_typed("grad_input", {"g": g, "w": w}, {} if is_none(out) else {"out": out}, parallel)
+
+    def impl(g, w, out=None, parallel=None):
+        dx = result(out, g, g.shape[:-1] + w.shape[1:])
+        code = run_grad_input(operand(g, g), operand(g, w), operand(g, dx), mode_of(parallel))
+        if code:
+            raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, dx.shape)
+        return dx
+
+    return impl
+
+
+def batch_of(g, reduction):
+    """The batch's dimensions where the result has them, that is without a reduction."""
+
+
+@overload(batch_of, prefer_literal=True)
+def _batch_of(g, reduction):
+    if literal(reduction) == "none":
+        return lambda g, reduction: g.shape[:-1]
+    return lambda g, reduction: ()
+
+
+@overload(grad_weight, prefer_literal=True)
+def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
+    outs = {} if is_none(out) else {"out": out}
+    check_typed("grad_weight", {"g": g, "x": x}, outs, parallel, reduction)
+
+    def impl(g, x, reduction="mean", out=None, parallel=None):
+        reduce = reduction_of("grad_weight", reduction)
+        dw = result(out, g, batch_of(g, reduction) + g.shape[-1:] + x.shape[-1:])
+        code = run_grad_weight(
+            operand(g, g), operand(g, x), operand(g, dw), reduce, mode_of(parallel)
+        )
+        if code:
+            raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, dw.shape)
+        return dw
+
+    return impl
+
+
+@overload(grad_bias, prefer_literal=True)
+def _grad_bias(g, reduction="mean", out=None, parallel=None):
+    outs = {} if is_none(out) else {"out": out}
+    check_typed("grad_bias", {"g": g}, outs, parallel, reduction)
+
+    def impl(g, reduction="mean", out=None, parallel=None):
+        reduce = reduction_of("grad_bias", reduction)
+        db = result(out, g, batch_of(g, reduction) + g.shape[-1:])
+        code = run_grad_bias(operand(g, g), operand(g, db), reduce, mode_of(parallel))
+        if code:
+            raise ArgumentError("grad_bias", reduction, code, g.shape, db.shape)
+        return db
+
+    return impl
+
+
+@overload(backward, prefer_literal=True)
+def _backward(g, x, w, reduction="mean", out=None, parallel=None):
+    outs = {}
+    if not is_none(out):
+        fields = getattr(out, "fields", None) == Gradients._fields
+        try:
+            checks.check_gradients(fields, str(out))
+        except TypeError as error:
+            raise TypingError(str(error)) from None
+        outs = dict(zip((f"out.{name}" for name in Gradients._fields), out, strict=True))
+    check_typed("backward", {"g": g, "x": x, "w": w}, outs, parallel, reduction)
+
+    def impl(g, x, w, reduction="mean", out=None, parallel=None):
+        reduce = reduction_of("backward", reduction)
+        dx = result(part(out, 0), g, x.shape)
+        dw = result(part(out, 1), g, batch_of(g, reduction) + w.shape)
+        db = result(part(out, 2), g, batch_of(g, reduction) + w.shape[:1])
+        code = run_backward(
+            operand(g, g),
+            operand(g, x),
+            operand(g, w),
+            operand(g, dx),
+            operand(g, dw),
+            operand(g, db),
+            reduce,
+            mode_of(parallel),
+        )
+        if code:
+            raise ArgumentError(
+                "backward", reduction, code, g.shape, x.shape, w.shape, dx.shape, dw.shape, db.shape
+            )
+        return Gradients(dx, dw, db)
+
+    return impl

@@ -1,0 +1,39 @@
+"""Prints one SHA-256 over results of every operation, for comparison between machines.
+
+The operands come from integers alone. With the argument `equations`, the equations' results.
+"""
+
+import hashlib
+import sys
+
+from operations import DTYPES, OPERATIONS, expected, operands, parts
+
+from numba_linear.commands.integers import floats
+
+SHAPES = [(1, 7, 5), (14, 32, 16), (29, 300, 47), (261, 33, 34), (40, 515, 18)]
+
+
+def digest(result):
+    sha = hashlib.sha256()
+    for name, operation in OPERATIONS.items():
+        for shape in SHAPES:
+            for dtype in DTYPES:
+                given = operands(
+                    *shape, dtype, lambda shape, dtype, seed: floats(seed, shape, dtype)
+                )
+                for part, a in parts(result(operation, given)).items():
+                    sha.update(f"{name} {shape} {part} {a.shape} {a.dtype.name}".encode())
+                    sha.update(a.tobytes())
+    return sha.hexdigest()
+
+
+def of_package():
+    return digest(lambda operation, given: operation(given))
+
+
+def of_equations():
+    return digest(expected)
+
+
+if __name__ == "__main__":
+    print({"package": of_package, "equations": of_equations}[sys.argv[1]]())
