@@ -125,9 +125,7 @@ def _bench(options: argparse.Namespace) -> bool:
     from numba_linear.commands import bench
 
     dtypes = (options.dtype,) if options.dtype else bench.DTYPES
-    bench.run(
-        options.group, options.threads, dtypes, options.seconds, options.json, options.plot
-    )
+    bench.run(options.group, options.threads, dtypes, options.seconds, options.json, options.plot)
     return True
 
 

@@ -97,8 +97,8 @@ def span(x, begin):
     return low, high
 
 
-@njit
-def overlap(x, y, size):
+@resident
+def overlap(x: Operand, y: Operand, size) -> int:
     """Whether the rows of two arrays share memory; a row is all from its first to its last byte."""
     if count(x, 0) == 0 or count(y, 0) == 0 or ndim(y) < 1 or ndim(x) < 1:
         return False
@@ -143,9 +143,12 @@ def divisor_of(reduction, K):
     return float(K)
 
 
-@njit
-def per_sample(like, tiling, mode, a, b, b_col, b_term, bias, bias_step, out, cols, terms):
+@resident
+def per_sample(
+    a: Operand, out: Operand, mode, b, b_col, b_term, bias, bias_step, cols, terms
+):
     """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however its rows lie."""
+    tiling = tiling_of(a)
     a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
     rows = count(a, 1)
     runs = 1
@@ -196,9 +199,10 @@ def evenly(tiling, x):
     return copied, n * size, copied
 
 
-@njit
-def weight_sum(tiling, mode, g, x, out, reduction):
+@resident
+def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode):
     """③–⑦ and their mean or sum over the batch."""
+    tiling = tiling_of(g)
     K, m, n = count(g, 1), last(g), last(x)
     g_step, x_step = stride(g, ndim(g) - 1), stride(x, ndim(x) - 1)
     out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
@@ -249,9 +253,10 @@ def weight_sum(tiling, mode, g, x, out, reduction):
     release(x_copy)
 
 
-@njit
-def bias_sum(tiling, mode, g, out, reduction):
+@resident
+def bias_sum(g: Operand, out: Operand, reduction, mode):
     """⑧–⑪ and their mean or sum over the batch: the terms are 1 · g."""
+    tiling = tiling_of(g)
     K, m = count(g, 1), last(g)
     g_step, out_step = stride(g, ndim(g) - 1), stride(out, ndim(out) - 1)
     ones = one(tiling)
@@ -300,8 +305,7 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
         return SHAPES
     if biased and (ndim(b) != 1 or dim(b, 0) != m):
         return SHAPES
-    tiling = tiling_of(x)
-    size = item_bytes(tiling)
+    size = item_bytes(tiling_of(x))
     if overlap(out, x, size):
         return OVERLAP
     if overlap(out, w, size):
@@ -309,9 +313,7 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
     if biased and overlap(out, b, size):
         return OVERLAP + 2
     bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
-    per_sample(
-        x, tiling, mode, x, address(w), stride(w, 0), stride(w, 1), bias, bias_step, out, m, n
-    )
+    per_sample(x, out, mode, address(w), stride(w, 0), stride(w, 1), bias, bias_step, m, n)
     return FINE
 
 
@@ -322,13 +324,12 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
     m, n = last(g), dim(w, 1)
     if dim(w, 0) != m or not same_batch(g, out, 1) or last(out) != n or not writable(out):
         return SHAPES
-    tiling = tiling_of(g)
-    size = item_bytes(tiling)
+    size = item_bytes(tiling_of(g))
     if overlap(out, g, size):
         return OVERLAP
     if overlap(out, w, size):
         return OVERLAP + 1
-    per_sample(g, tiling, mode, g, address(w), stride(w, 1), stride(w, 0), 0, 0, out, n, m)
+    per_sample(g, out, mode, address(w), stride(w, 1), stride(w, 0), 0, 0, n, m)
     return FINE
 
 
@@ -348,13 +349,12 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
         return SHAPES
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
-    tiling = tiling_of(g)
-    size = item_bytes(tiling)
+    size = item_bytes(tiling_of(g))
     if overlap(out, g, size):
         return OVERLAP
     if overlap(out, x, size):
         return OVERLAP + 1
-    weight_sum(tiling, mode, g, x, out, reduction)
+    weight_sum(g, x, out, reduction, mode)
     return FINE
 
 
@@ -366,10 +366,9 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
         return SHAPES
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
-    tiling = tiling_of(g)
-    if overlap(out, g, item_bytes(tiling)):
+    if overlap(out, g, item_bytes(tiling_of(g))):
         return OVERLAP
-    bias_sum(tiling, mode, g, out, reduction)
+    bias_sum(g, out, reduction, mode)
     return FINE
 
 
@@ -399,17 +398,13 @@ def run_backward(
         return SHAPES
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
-    tiling = tiling_of(g)
-    size = item_bytes(tiling)
-    outs = (out_input, out_weight, out_bias)
-    for i in range(3):
-        others = (g, x, w, *outs)
-        for j in range(3 + i):
-            if overlap(outs[i], others[j], size):
-                return OVERLAP + 8 * i + j
-    per_sample(
-        g, tiling, mode, g, address(w), stride(w, 1), stride(w, 0), 0, 0, out_input, n, m
-    )
-    weight_sum(tiling, mode, g, x, out_weight, reduction)
-    bias_sum(tiling, mode, g, out_bias, reduction)
+    size = item_bytes(tiling_of(g))
+    arrays = (g, x, w, out_input, out_weight, out_bias)
+    for i in range(3, 6):
+        for j in range(i):
+            if overlap(arrays[i], arrays[j], size):
+                return OVERLAP + 8 * (i - 3) + j
+    per_sample(g, out_input, mode, address(w), stride(w, 1), stride(w, 0), 0, 0, n, m)
+    weight_sum(g, x, out_weight, reduction, mode)
+    bias_sum(g, out_bias, reduction, mode)
     return FINE

@@ -1,4 +1,4 @@
-"""Labelled samples from an .npz or .csv file, and what is wrong with a file that can not be read."""
+"""Labelled samples from an .npz or .csv file, and what is wrong with a file not as expected."""
 
 import csv
 import zipfile

@@ -1,9 +1,9 @@
 """The ``info`` command: what stands behind a result or a report of a fault."""
 
 import importlib.metadata
-import importlib.util
-import os
 import platform
+import re
+from pathlib import Path
 
 import llvmlite.binding
 
@@ -12,21 +12,37 @@ def run() -> None:
     """Print versions and what the engine says of itself on this machine."""
     from numba_linear.cpu.machine import describe
 
-    table(versions() | describe())
+    print_facts(versions("numba_linear", "numba", "llvmlite", "numpy") | describe())
 
 
-def table(facts: dict[str, object]) -> None:
+def print_facts(facts: dict[str, str]) -> None:
     """Print facts one to a line."""
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"  {name:{width}}  {fact}")
 
 
-def versions() -> dict[str, object]:
-    """The versions of the package and of what it stands on, and the processor."""
-    names = ("numba_linear", "numba", "llvmlite", "numpy")
-    return {name: importlib.metadata.version(name) for name in names} | {
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of packages and of Python, and the machine."""
+    return {package: _version(package) for package in packages} | {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
-        "processor": f"{_processor()}, {llvmlite.binding.get_host_cpu_name()} to LLVM",
+        "processor": f"{_processor()} (LLVM: {llvmlite.binding.get_host_cpu_name()})",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """The processor's name, which `platform` does not tell on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if name:
+            return name[1]
+    return platform.processor() or platform.machine()

@@ -1,8 +1,7 @@
-"""What the package is held against: NumPy, PyTorch where it is installed, `np.dot` in @njit."""
+"""What the package is held against: NumPy and PyTorch, `np.dot` in @njit, the machine's limit."""
 
 import importlib.util
 import timeit
-from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -35,73 +34,123 @@ TORCH = {
     FORWARD_BACKWARD: "x.grad = w.grad = b.grad = None; linear(x, w, b).backward(g)",
 }
 
-HAS_TORCH = importlib.util.find_spec("torch") is not None
-HAS_SCIPY = importlib.util.find_spec("scipy") is not None
-HAS_THREADPOOLCTL = importlib.util.find_spec("threadpoolctl") is not None
-
 Shape = tuple[int, int, int]
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def set_threads(threads: int) -> None:
     """Give every contestant the same number of threads, as far as there is a way to."""
     numba.set_num_threads(threads)
-    if HAS_THREADPOOLCTL:
+    if installed("threadpoolctl"):
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(threads, user_api="blas")
-    if HAS_TORCH:
+    if installed("torch"):
         import torch
 
         torch.set_num_threads(threads)
 
 
-def operands(shape: Shape, dtype: str) -> dict[str, Any]:
-    """x, w, b, g and K of a layer; the arrays C-contiguous and aligned as PyTorch's own are."""
+def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """The package, NumPy and, where it is installed, PyTorch."""
+    arrays = _operands(shape, dtype)
+    found = [_ours(operation, arrays), _timed("numpy", NUMPY[operation], arrays)]
+    if installed("torch"):
+        found.append(_torch(operation, arrays))
+    return found
+
+
+def autograd(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """The package and PyTorch alone."""
+    arrays = _operands(shape, dtype)
+    return [_ours(operation, arrays), _torch(operation, arrays)]
+
+
+def compiled(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """`forward` in a compiled loop, and the best to be done there with `np.dot`."""
+    arrays = _operands(shape, dtype)
+    x, w, b = arrays["x"], arrays["w"], arrays["b"]
+    wt = np.ascontiguousarray(w.T)
+    y = _aligned((len(x), len(w)), dtype)
+
+    def ours(count: int) -> float:
+        start = perf_counter()
+        _forwards(x, w, b, y, count)
+        return perf_counter() - start
+
+    def dot(count: int) -> float:
+        start = perf_counter()
+        _dots(x, wt, b, y, count)
+        return perf_counter() - start
+
+    return [Contestant("numba_linear", ours), Contestant("np.dot", dot)]
+
+
+def limit(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """The package, and the time that its multiply-adds alone would take."""
+    from numba_linear.cpu.limit import flops
+
+    def multiply_adds(count: int) -> float:
+        return count * 2.0 * shape[0] * shape[1] * shape[2] / flops(np.dtype(dtype))
+
+    return [_ours(operation, _operands(shape, dtype)), Contestant("limit", multiply_adds)]
+
+
+def one_thread(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """The package on several threads, and the package on one."""
+    run = _ours(operation, _operands(shape, dtype)).run
+    return [
+        Contestant("numba_linear", run, lambda: numba.set_num_threads(threads)),
+        Contestant("one thread", run, lambda: numba.set_num_threads(1)),
+    ]
+
+
+def _ours(operation: str, arrays: dict[str, Any]) -> Contestant:
+    return _timed("numba_linear", OURS[operation], vars(numba_linear) | arrays)
+
+
+def _torch(operation: str, arrays: dict[str, Any]) -> Contestant:
+    import torch
+
+    # Without autograd no tensor asks for a gradient, so PyTorch records nothing; `no_grad` beside
+    # that made no difference.
+    trained = operation == FORWARD_BACKWARD
+    tensors = {
+        name: torch.from_numpy(array).requires_grad_(trained and name != "g")
+        for name, array in arrays.items()
+        if name != "K"
+    }
+    names = tensors | {"linear": torch.nn.functional.linear, "K": arrays["K"]}
+    return _timed("torch", TORCH[operation], names)
+
+
+def _timed(name: str, statement: str, names: dict[str, Any]) -> Contestant:
+    """A contestant that is one line of Python; `timeit` adds nothing to it but the loop."""
+    # A copy, for timeit leaves names of its own in it.
+    return Contestant(name, timeit.Timer(statement, globals=dict(names)).timeit)
+
+
+def _operands(shape: Shape, dtype: str) -> dict[str, Any]:
+    """x, w, b, g and K of a layer; the arrays C-contiguous."""
     K, n, m = shape
     shapes = {"x": (K, n), "w": (m, n), "b": (m,), "g": (K, m)}
-    arrays = {name: aligned(sizes, dtype) for name, sizes in shapes.items()}
-    for seed, array in enumerate(arrays.values()):
-        array[...] = floats(seed, array.shape, dtype)
-    return arrays | {"K": K}
+    arrays: dict[str, Any] = {"K": K}
+    for seed, (name, sizes) in enumerate(shapes.items()):
+        arrays[name] = _aligned(sizes, dtype)
+        arrays[name][...] = floats(seed, sizes, dtype)
+    return arrays
 
 
-def aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An uninitialised array that starts at a multiple of 64 bytes."""
+def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An uninitialised array that starts at a multiple of 64 bytes, as PyTorch's own do."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def contestants(operation: str, shape: Shape, dtype: str, peers: Sequence[str]) -> list[Contestant]:
-    """The package's call and each peer's, on the same operands in the same memory."""
-    arrays = operands(shape, dtype)
-    found = [_timed("numba_linear", OURS[operation], vars(numba_linear) | arrays)]
-    if "numpy" in peers:
-        found.append(_timed("numpy", NUMPY[operation], arrays))
-    if "torch" in peers and HAS_TORCH:
-        import torch
-
-        trained = operation == FORWARD_BACKWARD
-        tensors = {
-            name: torch.from_numpy(array).requires_grad_(trained and name != "g")
-            for name, array in arrays.items()
-            if name != "K"
-        }
-        names = {"linear": torch.nn.functional.linear, "K": arrays["K"]} | tensors
-
-        def prepare() -> None:
-            torch.set_grad_enabled(trained)
-
-        found.append(_timed("torch", TORCH[operation], names, prepare))
-    return found
-
-
-def _timed(
-    name: str, statement: str, names: dict[str, Any], *prepare: Callable[[], None]
-) -> Contestant:
-    """A contestant that is one line of Python; `timeit` adds nothing to it but the loop."""
-    return Contestant(name, timeit.Timer(statement, globals=names).timeit, *prepare)
 
 
 @njit
@@ -117,23 +166,3 @@ def _dots(x, wt, b, y, count):
         for k in range(y.shape[0]):
             for i in range(y.shape[1]):
                 y[k, i] += b[i]
-
-
-def compiled_contestants(shape: Shape, dtype: str) -> list[Contestant]:
-    """`forward` in a compiled loop, and the best that one can do there with `np.dot`."""
-    arrays = operands(shape, dtype)
-    x, w, b = arrays["x"], arrays["w"], arrays["b"]
-    wt = np.ascontiguousarray(w.T)
-    y = aligned((len(x), len(w)), dtype)
-
-    def ours(count: int) -> float:
-        start = perf_counter()
-        _forwards(x, w, b, y, count)
-        return perf_counter() - start
-
-    def dot(count: int) -> float:
-        start = perf_counter()
-        _dots(x, wt, b, y, count)
-        return perf_counter() - start
-
-    return [Contestant("numba_linear", ours), Contestant("np.dot", dot)]

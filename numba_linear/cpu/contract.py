@@ -22,6 +22,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
+from numba_linear.cpu.gemv import gemv_dot, gemv_rows
 from numba_linear.cpu.machine import a_bytes, b_bytes, block_leaves, heights, tile_shape, vectors
 from numba_linear.cpu.panels import pack_a, pack_b
 from numba_linear.cpu.resident import resident
@@ -53,6 +54,71 @@ def round_up(value, multiple):
 
 
 @resident
+def tiles_of_panel(
+    tiling,
+    a,
+    a_row,
+    a_term,
+    a_packed,
+    pack,
+    b,
+    b_term,
+    width,
+    first,
+    end,
+    terms,
+    partials,
+    partial_step,
+    c,
+    c_row,
+    rows,
+    cols,
+    bias,
+    divisor: float,
+):
+    """The tiles of one panel of B, and the packing of the rows of A when its first panel comes."""
+    size = item_bytes(tiling)
+    narrow = len(heights(tiling)) if width < columns_of(tiling) else 0
+    steps = min(terms, end * LEAF) - first * LEAF
+    row = 0
+    while row < rows:
+        index = tile_height(tiling, rows - row, rows)
+        height = heights(tiling)[index]
+        # where rows are left over, a tile begins early and computes some again, the same bits
+        row = min(row, rows - height)
+        a_at, a_at_row, a_at_term, a_leaf = a + row * a_row, a_row, a_term, LEAF * a_term
+        if a_packed:
+            if pack:
+                pack_a(tiling, a_at, a_row, a_term, steps, height, a_packed)
+            a_at = a_packed
+            a_leaf = LEAF * height * size
+            a_at_row, a_at_term = size, height * size
+            if a_term == size:
+                a_at_row, a_at_term = LEAF * size, size
+            a_packed += (end - first) * a_leaf
+        tile(
+            tile_shape(tiling, narrow + index),
+            a_at,
+            a_at_row,
+            a_at_term,
+            a_leaf,
+            b,
+            b_term,
+            first,
+            end,
+            terms,
+            partials,
+            c + row * c_row,
+            c_row,
+            cols,
+            bias,
+            divisor,
+        )
+        partials += partial_step
+        row += height
+
+
+@resident
 def contract(
     tiling, a, a_row, a_term, b, b_col, b_term, c, c_row, bias, divisor: float, rows, cols, terms
 ):
@@ -63,6 +129,27 @@ def contract(
     levels = 0
     while (leaves - 1) >> levels:
         levels += 1
+    if rows == 1 and b_term == size:
+        small = scratch(8192)
+        work = 0 if levels * most_columns * size <= 8192 else allocate(levels * most_columns * size)
+        gemv_dot(
+            tiling, a, a_term, b, b_col, c, bias, divisor, cols, terms, work if work else small, 0
+        )
+        release(work)
+        return
+    if rows == 1 and b_col == size and terms > 1 and cols >= most_columns:
+        stretch = min(cols // most_columns * most_columns, 2048)
+        even = cols // most_columns * most_columns
+        work = allocate(max(1, levels) * stretch * size + 64)
+        at = round_up(work, 64)
+        gemv_rows(tiling, a, a_term, b, b_term, c, bias, divisor, even, terms, stretch, at)
+        release(work)
+        if even == cols:
+            return
+        b += even * b_col
+        c += even * size
+        bias = bias + even * size if bias else 0
+        cols -= even
     partial_bytes = levels * fragment_bytes(tiling)
 
     # Blocks: terms × rows of A for the second-level cache, columns of B for the third.
@@ -107,73 +194,52 @@ def contract(
                 end_leaf = min(leaves, q + block)
                 steps = min(terms, end_leaf * LEAF) - q * LEAF
                 for panel in range((end_column - column_block + most_columns - 1) // most_columns):
-                    # 2. the panel of B
                     column = column_block + panel * most_columns
-                    left = end_column - column
-                    half = 1 if left <= most_columns // 2 else 0
-                    width = most_columns >> half
+                    width = most_columns
+                    if end_column - column <= most_columns // 2:
+                        width //= 2
                     if cols >= width:
                         column = min(column, cols - width)
-                    nc = min(width, cols - column)
-                    bp = b + column * b_col + q * LEAF * b_term
-                    bp_term = b_term
+                    inside = min(width, cols - column)
+                    b_at = b + column * b_col + q * LEAF * b_term
+                    b_step = b_term
                     if not b_direct:
-                        bp_term = width * size
-                        packed = b_packed
+                        b_step = width * size
+                        b_source, b_at = b_at, b_packed
                         if keep:
-                            packed += panel * panel_bytes + q * LEAF * bp_term
+                            b_at += panel * panel_bytes + q * LEAF * b_step
                         if not keep or row_block == 0:
-                            pack_b(tiling, bp, b_col, b_term, steps, nc, width, packed)
-                        bp = packed
-                    bias_at = 0
-                    if bias:
-                        bias_at = bias + column * size
-                        if nc < width:
-                            store(load_part(vectors(tiling), bias_at, 0, 1, nc), bias_row, 0)
-                            bias_at = bias_row
-                    # 1. its tiles
-                    row = row_block
-                    index = 0
-                    a_at = a_packed
-                    while row < end_row:
-                        chosen = tile_height(tiling, end_row - row, end_row - row_block)
-                        height = heights(tiling)[chosen]
-                        first = min(row, end_row - height)
-                        ap = a + first * a_row + q * LEAF * a_term
-                        ap_row, ap_term, ap_leaf = a_row, a_term, LEAF * a_term
-                        if a_pack:
-                            if panel == 0:
-                                pack_a(tiling, ap, a_row, a_term, steps, height, a_at)
-                            ap = a_at
-                            ap_leaf = LEAF * height * size
-                            if a_term == size:
-                                ap_row, ap_term = LEAF * size, size
-                            else:
-                                ap_row, ap_term = size, height * size
-                            a_at += height * block * LEAF * size
-                        partial = partials
-                        if leaves > block:
-                            partial += (panel * tiles + index) * partial_bytes
-                        tile(
-                            tile_shape(tiling, chosen + half * len(heights(tiling))),
-                            ap,
-                            ap_row,
-                            ap_term,
-                            ap_leaf,
-                            bp,
-                            bp_term,
-                            q,
-                            end_leaf,
-                            terms,
-                            partial,
-                            c + first * c_row + column * size,
-                            c_row,
-                            nc,
-                            bias_at,
-                            divisor,
-                        )
-                        row = first + height
-                        index += 1
+                            pack_b(tiling, b_source, b_col, b_term, steps, inside, width, b_at)
+                    bias_at = bias + column * size if bias else 0
+                    if bias and inside < width:
+                        store(load_part(vectors(tiling), bias_at, 0, 1, inside), bias_row, 0)
+                        bias_at = bias_row
+                    partial, partial_step = partials, 0
+                    if leaves > block:
+                        partial += panel * tiles * partial_bytes
+                        partial_step = partial_bytes
+                    tiles_of_panel(
+                        tiling,
+                        a + row_block * a_row + q * LEAF * a_term,
+                        a_row,
+                        a_term,
+                        a_packed if a_pack else 0,
+                        panel == 0,
+                        b_at,
+                        b_step,
+                        width,
+                        q,
+                        end_leaf,
+                        terms,
+                        partial,
+                        partial_step,
+                        c + row_block * c_row + column * size,
+                        c_row,
+                        end_row - row_block,
+                        inside,
+                        bias_at,
+                        divisor,
+                    )
     release(work)
 
 

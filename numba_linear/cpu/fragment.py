@@ -268,21 +268,30 @@ def store_part(typingctx, acc, c, c_row, cols):
 
 @intrinsic
 def transpose(typingctx, square):
-    """By halves: exchange the off-diagonal quarters, then do the same within each quarter."""
+    """First within each 128 bits, then the 128-bit parts, so that each shuffle is one instruction.
+
+    Of n rows, what is even in rows 2i and 2i+1 goes to row i, what is odd to row n/2 + i; done log2 n
+    times that is the transposition.
+    """
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, square)
         rows, n = e.unpack(args[0]), square.rows
-        half = n // 2
-        while half:
-            upper = [j if not j & half else n + j - half for j in range(n)]
-            lower = [j + half if not j & half else n + j for j in range(n)]
-            for r in range(n):
-                if not r & half:
-                    x, y = rows[r], rows[r + half]
-                    rows[r], rows[r + half] = e.shuffle(x, y, upper), e.shuffle(x, y, lower)
-            half //= 2
-        return e.pack(rows)
+        part = 16 // square.size
+
+        def exchange(rows, evens, step):
+            for _ in range(len(rows).bit_length() - 1):
+                pairs = list(zip(rows[::2], rows[1::2], strict=True))
+                rows = [e.shuffle(x, y, [j + odd for j in evens]) for odd in (0, step) for x, y in pairs]
+            return rows
+
+        # even columns of each part: of x, then of y, whose columns count from n
+        evens = [i + s + j for i in range(0, n, part) for s in (0, n) for j in range(0, part, 2)]
+        rows = [row for i in range(0, n, part) for row in exchange(rows[i : i + part], evens, 1)]
+        # even parts
+        evens = [s + i + j for s in (0, n) for i in range(0, n, 2 * part) for j in range(part)]
+        columns = [exchange(rows[i::part], evens, part) for i in range(part)]
+        return e.pack([columns[r % part][r // part] for r in range(n)])
 
     return square(square), codegen
 
@@ -334,7 +343,8 @@ def scratch(typingctx, size):
     """The address of `size` bytes on the stack, 64-byte aligned, until the function returns."""
 
     def codegen(context, builder, sig, args):
-        pointer = cgutils.alloca_once(builder, ir.ArrayType(BYTE, size.literal_value))
+        with builder.goto_entry_block():  # Numba's own alloca would fill it with zeros
+            pointer = builder.alloca(ir.ArrayType(BYTE, size.literal_value))
         pointer.align = 64
         return builder.ptrtoint(pointer, INT64)
 

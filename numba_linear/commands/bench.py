@@ -1,0 +1,190 @@
+"""The ``bench`` command: ratios to the peers, all timed in one process and in turn."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from numba_linear import forward
+from numba_linear.commands import UserError, info, peers, plot
+from numba_linear.commands.groups import GROUPS, Cell, Table
+from numba_linear.commands.timing import measure
+
+DTYPES = ("float32", "float64")
+
+#: Seconds for each cell in the quick profile, and in the full one unless told otherwise.
+QUICK, FULL = 0.1, 0.4
+
+
+def run(
+    names: Sequence[str] | None = None,
+    threads: Sequence[int] | None = None,
+    dtypes: Sequence[str] = DTYPES,
+    seconds: float = FULL,
+    json_file: Path | None = None,
+    plot_file: Path | None = None,
+) -> None:
+    """Measure groups and print a table of each.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        The groups; by default all.
+    threads : sequence of int, optional
+        Numbers of threads; by default 1 and all.
+    dtypes : sequence of str
+    seconds : float
+        For each cell.
+    json_file, plot_file : Path, optional
+        Where to write all times, and where to draw the ratios.
+
+    Raises
+    ------
+    UserError
+        If a group or number of threads does not exist, or a file can not be written.
+    """
+    for name in names or ():
+        if name not in GROUPS:
+            raise UserError(f"there is no group {name!r}, expected one of {', '.join(GROUPS)}")
+    most = numba.get_num_threads()
+    for count in threads or ():
+        if not 1 <= count <= most:
+            raise UserError(f"{count} threads: expected 1 to {most}")
+    for path in filter(None, (json_file, plot_file)):
+        if not path.parent.is_dir() or path.is_dir():
+            raise UserError(f"{path}: can not be written, expected a file in an existing folder")
+    if plot_file:
+        plot.check(plot_file)
+
+    tables = [
+        Table(name, GROUPS[name].shapes, dtype, count)
+        for name in dict.fromkeys(names or GROUPS)
+        for count in dict.fromkeys(threads or (1, most))
+        for dtype in dtypes
+        # By default each group is measured on the numbers of threads it is meant for.
+        if threads or GROUPS[name].allows(count)
+    ]
+    facts = _facts()
+    cells = _measure(tables, facts, seconds)
+    if not cells:
+        raise UserError("nothing of this could be measured")
+    if json_file:
+        json_file.write_text(json.dumps(_as_json(cells, facts), indent=1) + "\n")
+    if plot_file:
+        plot.draw(cells, facts, plot_file)
+
+
+def run_quick() -> None:
+    """Measure a few shapes of most groups on all threads, and print them."""
+    most = numba.get_num_threads()
+    tables = [
+        Table(name, group.quick, dtype, most)
+        for name, group in GROUPS.items()
+        for dtype in DTYPES
+        if group.quick
+    ]
+    _measure(tables, _facts(), QUICK)
+
+
+def _facts() -> dict[str, str]:
+    """What the ratios depend on: machine, versions, and what is known of the peers' insides."""
+    # A call on all threads starts the threading layer, which has no name before.
+    operand = np.ones((2, 2), np.float32)
+    forward(operand, operand, parallel=True)
+    facts = info.versions("numba_linear", "numba", "numpy", "torch")
+    facts["threading layer"] = numba.threading_layer()
+    if peers.installed("threadpoolctl"):
+        from threadpoolctl import threadpool_info
+
+        facts["BLAS"] = ", ".join(
+            f"{library['internal_api']} {library['version']}, kernels {library['architecture']}"
+            for library in threadpool_info()
+            if library["user_api"] == "blas"
+        )
+    else:
+        facts["BLAS"] = "its threads could not be set: threadpoolctl is not installed"
+    # Set by hand where OpenBLAS takes a new processor for an old one.
+    if "OPENBLAS_CORETYPE" in os.environ:
+        facts["OPENBLAS_CORETYPE"] = os.environ["OPENBLAS_CORETYPE"]
+    return facts
+
+
+def _measure(tables: Iterable[Table], facts: dict[str, str], seconds: float) -> list[Cell]:
+    """Measure and print each table, row by row as it comes."""
+    print("bench: several in turn, the least time of each; a ratio above 1 is in our favour")
+    info.print_facts(facts)
+    cells: list[Cell] = []
+    before = numba.get_num_threads()
+    try:
+        for table in tables:
+            print(f"\n{table.title}", end="")
+            obstacle = GROUPS[table.group].obstacle(table.threads)
+            if obstacle:
+                print(f": skipped, {obstacle}")
+            else:
+                print(f": {GROUPS[table.group].ratio}")
+                peers.set_threads(table.threads)
+                cells += _measure_table(table, seconds)
+    finally:
+        peers.set_threads(before)
+    return cells
+
+
+def _measure_table(table: Table, seconds: float) -> list[Cell]:
+    group = GROUPS[table.group]
+    print(f"  {'(K, n, m)':22}" + "".join(f"{operation:>20}" for operation in group.operations))
+    cells = []
+    for shape in table.shapes:
+        print(f"  {shape!s:22}", end="", flush=True)
+        for operation in group.operations:
+            contestants = group.contest(operation, shape, table.dtype, table.threads)
+            cell = Cell(table, shape, operation, measure(contestants, seconds))
+            cells.append(cell)
+            best = f" {cell.best:5}" if len(cell.times) > 2 else ""
+            print(f"{cell.ratio:{20 - len(best)}.2f}{best}", end="", flush=True)
+        print()
+    mean, worst = _summary(cells)
+    print(f"  geometric mean {mean:.2f}, worst {worst.ratio:.2f}: {worst.operation} {worst.shape}")
+    return cells
+
+
+def _summary(cells: Sequence[Cell]) -> tuple[float, Cell]:
+    """The geometric mean of the ratios, and the cell with the smallest."""
+    mean = math.exp(sum(math.log(cell.ratio) for cell in cells) / len(cells))
+    return mean, min(cells, key=lambda cell: cell.ratio)
+
+
+def _as_json(cells: Sequence[Cell], facts: dict[str, str]) -> dict[str, Any]:
+    """Everything measured: tables with their summary, cells with the time of every round."""
+    tables = []
+    for table in dict.fromkeys(cell.table for cell in cells):
+        rows = [cell for cell in cells if cell.table == table]
+        mean, worst = _summary(rows)
+        tables.append(
+            {
+                "group": table.group,
+                "ratio": GROUPS[table.group].ratio,
+                "dtype": table.dtype,
+                "threads": table.threads,
+                "geometric_mean": mean,
+                "worst": worst.ratio,
+                "cells": [
+                    {
+                        "shape": cell.shape,
+                        "operation": cell.operation,
+                        "ratio": cell.ratio,
+                        "best_peer": cell.best,
+                        "seconds": {name: min(times) for name, times in cell.times.items()},
+                        "rounds": cell.times,
+                    }
+                    for cell in rows
+                ],
+            }
+        )
+    statements = {"numba_linear": peers.OURS, "numpy": peers.NUMPY, "torch": peers.TORCH}
+    return {"facts": facts, "statements": statements, "tables": tables}

@@ -1,0 +1,174 @@
+"""What ``bench`` measures, group by group, and what comes of it, cell by cell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from numba_linear.commands import peers
+from numba_linear.commands.peers import FORWARD_BACKWARD, Shape
+from numba_linear.commands.timing import Contestant
+
+#: The package's calls, and after them what they are held against, for an operation, a shape, a
+#: dtype and a number of threads.
+Contest = Callable[[str, Shape, str, int], list[Contestant]]
+
+LAYER = ("forward", "grad_input", "grad_weight")
+
+SMALL: tuple[Shape, ...] = (
+    (1, 4, 4),
+    (1, 64, 64),
+    (8, 32, 32),
+    (32, 64, 64),
+    (16, 64, 10),
+    (64, 64, 64),
+)
+MEDIUM: tuple[Shape, ...] = (
+    (32, 256, 256),
+    (64, 784, 256),
+    (128, 784, 256),
+    (128, 333, 77),
+    (256, 512, 512),
+    (512, 768, 3072),
+    (37, 1000, 201),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One table of the bench.
+
+    Attributes
+    ----------
+    ratio : str
+        What the table's numbers are, in words.
+    shapes : tuple of (K, n, m)
+    operations : tuple of str
+    contest : callable
+    quick : tuple of (K, n, m)
+        The shapes that stand for the group in the quick profile.
+    threads : {"any", "one", "many"}
+        The numbers of threads for which the group has a meaning.
+    needs : str, optional
+        A package without which there is nothing to compare with.
+    """
+
+    ratio: str
+    shapes: tuple[Shape, ...]
+    operations: tuple[str, ...] = LAYER
+    contest: Contest = peers.vendors
+    quick: tuple[Shape, ...] = ()
+    threads: str = "any"
+    needs: str | None = None
+
+    def allows(self, threads: int) -> bool:
+        """Whether the group has a meaning for a number of threads."""
+        return self.threads == "any" or (self.threads == "one") == (threads == 1)
+
+    def obstacle(self, threads: int) -> str | None:
+        """Why the group can not be measured on a number of threads; None if it can."""
+        if not self.allows(threads):
+            return f"it is for {'one thread' if self.threads == 'one' else 'several threads'}"
+        if self.needs and not peers.installed(self.needs):
+            return f"{self.needs} is not installed"
+        return None
+
+
+GROUPS = {
+    "large": Group(
+        "best peer's time / ours",
+        (
+            (512, 512, 512),
+            (1024, 1024, 1024),
+            (2048, 2048, 2048),
+            (2048, 1024, 4096),
+            (4096, 768, 3072),
+        ),
+        quick=((512, 512, 512),),
+    ),
+    "medium": Group(
+        "best peer's time / ours",
+        MEDIUM,
+        operations=(*LAYER, FORWARD_BACKWARD),
+        quick=((64, 784, 256), (37, 1000, 201)),
+    ),
+    "small": Group(
+        "best peer's time / ours",
+        SMALL,
+        operations=(*LAYER, FORWARD_BACKWARD),
+        quick=((1, 64, 64), (32, 64, 64), (16, 64, 10)),
+    ),
+    "one": Group(
+        "best peer's time / ours",
+        ((1, 256, 256), (1, 1024, 1024), (1, 4096, 4096), (8, 1024, 1024), (4, 4096, 11008)),
+        quick=((1, 1024, 1024),),
+    ),
+    "tall": Group(
+        "best peer's time / ours",
+        ((100000, 16, 8), (1000000, 16, 16), (200000, 64, 10), (50000, 100, 100)),
+        quick=((100000, 16, 8),),
+    ),
+    "autograd": Group(
+        "time of PyTorch with autograd / ours",
+        SMALL,
+        operations=(FORWARD_BACKWARD,),
+        contest=peers.autograd,
+        quick=((32, 64, 64),),
+        needs="torch",
+    ),
+    "njit": Group(
+        "time of np.dot and a loop for b / ours, both inside @njit",
+        SMALL + MEDIUM,
+        operations=("forward",),
+        contest=peers.compiled,
+        threads="one",
+        needs="scipy",
+    ),
+    "limit": Group(
+        "part of the machine's multiply-add rate on one thread",
+        ((1024, 1024, 1024), (2048, 2048, 2048)),
+        contest=peers.limit,
+        threads="one",
+    ),
+    "speedup": Group(
+        "our time on one thread / ours",
+        ((1024, 1024, 1024), (2048, 2048, 2048)),
+        contest=peers.one_thread,
+        threads="many",
+    ),
+}
+
+
+class Table(NamedTuple):
+    """One group, measured for one dtype and number of threads."""
+
+    group: str
+    shapes: tuple[Shape, ...]
+    dtype: str
+    threads: int
+
+    @property
+    def title(self) -> str:
+        """What tells the table from others."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.group}, {self.dtype}, {threads}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured number, with the times of each contestant: the package's first."""
+
+    table: Table
+    shape: Shape
+    operation: str
+    times: dict[str, list[float]]
+
+    @property
+    def ratio(self) -> float:
+        """The best peer's least time / ours."""
+        ours, *others = map(min, self.times.values())
+        return min(others) / ours
+
+    @property
+    def best(self) -> str:
+        """The name of the best peer."""
+        return min(list(self.times)[1:], key=lambda name: min(self.times[name]))
