@@ -42,7 +42,7 @@ MODES = {None: AUTO, False: SERIAL, True: PARALLEL}
 REDUCTIONS = {"mean": MEAN, "sum": SUM, "none": NONE}
 
 #: What a call raises for arguments that the compiled layer does not know.
-REFUSED = (TypeError, AttributeError, KeyError)
+REFUSED = (TypeError, AttributeError, KeyError, IndexError)
 
 # --------------------------------------------------------------------------------------
 # From Python
@@ -91,7 +91,12 @@ def forward(
 ) -> Array:
     code = 0
     try:
-        y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype) if out is None else out
+        if out is not None:
+            y = out
+        elif x.ndim == 2:  # 140 ns less than for any number of dimensions
+            y = np.empty((len(x), len(w)), x.dtype)
+        else:
+            y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
         code = python_forward(x, w, b, y, MODES[parallel])
         if not code:
             return y
@@ -108,7 +113,12 @@ def grad_input(
 ) -> Array:
     code = 0
     try:
-        dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype) if out is None else out
+        if out is not None:
+            dx = out
+        elif g.ndim == 2:
+            dx = np.empty((len(g), w.shape[1]), g.dtype)
+        else:
+            dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype)
         code = python_grad_input(g, w, dx, MODES[parallel])
         if not code:
             return dx

@@ -30,6 +30,10 @@ from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tile import tile
 
 
+#: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
+SMALL = 16 << 10
+
+
 @njit
 def tile_height(tiling, left, rows):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
@@ -129,21 +133,27 @@ def contract(
     levels = 0
     while (leaves - 1) >> levels:
         levels += 1
+    small = scratch(SMALL)
     if rows == 1 and b_term == size:
-        small = scratch(8192)
-        work = 0 if levels * most_columns * size <= 8192 else allocate(levels * most_columns * size)
-        gemv_dot(
-            tiling, a, a_term, b, b_col, c, bias, divisor, cols, terms, work if work else small, 0
-        )
-        release(work)
+        partials = round_up(4 * levels * most_columns * size, 64)
+        need = partials + (terms * size if a_term != size else 0)
+        work = allocate(need) if need > SMALL else small
+        if a_term != size:
+            for p in range(terms):
+                copy(tiling, work + partials + p * size, a + p * a_term)
+            a = work + partials
+        gemv_dot(tiling, a, b, b_col, c, bias, divisor, cols, terms, work)
+        if need > SMALL:
+            release(work)
         return
     if rows == 1 and b_col == size and terms > 1 and cols >= most_columns:
-        stretch = min(cols // most_columns * most_columns, 2048)
         even = cols // most_columns * most_columns
-        work = allocate(max(1, levels) * stretch * size + 64)
-        at = round_up(work, 64)
-        gemv_rows(tiling, a, a_term, b, b_term, c, bias, divisor, even, terms, stretch, at)
-        release(work)
+        stretch = min(even, 8192 // size)
+        need = levels * stretch * size
+        work = allocate(need) if need > SMALL else small
+        gemv_rows(tiling, a, a_term, b, b_term, c, bias, divisor, even, terms, stretch, work)
+        if need > SMALL:
+            release(work)
         if even == cols:
             return
         b += even * b_col
@@ -180,7 +190,8 @@ def contract(
     a_block = round_up(block_rows, most_rows) * block * LEAF * size + 4096 if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
     partial_block = partial_bytes * tiles * (panels if leaves > block else 1)
-    work = allocate(a_block + b_block + partial_block + 192)
+    need = a_block + b_block + partial_block + 192
+    work = allocate(need) if need > SMALL else small
     a_packed = round_up(work, 64)
     b_packed = round_up(a_packed + a_block, 64)
     partials = round_up(b_packed + b_block, 64)
@@ -240,7 +251,8 @@ def contract(
                         bias_at,
                         divisor,
                     )
-    release(work)
+    if need > SMALL:
+        release(work)
 
 
 # Multiply-adds from which a second thread pays for its launch.

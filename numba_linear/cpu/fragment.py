@@ -7,7 +7,7 @@ registers, LLVM splits it. Addresses and strides are integers, in bytes.
 ==================================  ============================================================
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
-`chain(acc, a, a_row, a_term, t)`   for every row p of t: acc[r, c] ← fma(a[r, p], t[p, c], acc[r, c])
+`chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `add(left, right)`                  left + right
 `add_row(acc, b)`                   acc[r, c] + b[c]
 `multiply(acc, s)`                  acc · s
@@ -16,7 +16,7 @@ registers, LLVM splits it. Addresses and strides are integers, in bytes.
 `load_part(…, rows, cols)`          the same, reading nothing beyond rows × cols
 `store(acc, c, c_row)`              to rows of a matrix
 `store_part(…, cols)`               the same, writing nothing beyond cols
-`transpose(square)`                 rows and columns exchanged
+`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       ask for the cache line at a
 ==================================  ============================================================
@@ -123,6 +123,11 @@ class Emitter:
         )
         return self.builder.icmp_signed("<", columns, self.splat(self.builder.trunc(count, INT32)))
 
+    def prefetch(self, pointer, level):
+        name = "llvm.prefetch.p0"
+        constants = [ir.Constant(INT32, x) for x in (0, level, 1)]
+        self.call(name, ir.VoidType(), pointer, *constants)
+
     def unpack(self, fragment):
         return [self.builder.extract_value(fragment, r) for r in range(self.shape.rows)]
 
@@ -158,19 +163,17 @@ def outer(typingctx, acc, a, a_row, b):
 
 
 @intrinsic
-def chain(typingctx, acc, a, a_row, a_term, t):
+def chain(typingctx, acc, a, t):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        fragment, a, a_row, a_term, t_rows = args
-        rows = e.unpack(fragment)
+        fragment, a, t_rows = args
+        (row,) = e.unpack(fragment)
         for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
-            a_p = builder.add(a, builder.mul(a_term, ir.Constant(INT64, p)))
-            for r in range(acc.rows):
-                number = e.aligned(builder.load(e.at(a_p, a_row, r, e.scalar)))
-                rows[r] = e.fma(e.splat(number), columns, rows[r])
-        return e.pack(rows)
+            number = e.aligned(builder.load(e.at(a, ir.Constant(INT64, acc.size), p, e.scalar)))
+            row = e.fma(e.splat(number), columns, row)
+        return e.pack([row])
 
-    return acc(acc, types.intp, types.intp, types.intp, t), codegen
+    return acc(acc, types.intp, t), codegen
 
 
 @intrinsic
@@ -267,33 +270,58 @@ def store_part(typingctx, acc, c, c_row, cols):
 
 
 @intrinsic
-def transpose(typingctx, square):
-    """First within each 128 bits, then the 128-bit parts, so that each shuffle is one instruction.
+def load_columns(typingctx, square, a, a_row):
+    """In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
 
-    Of n rows, what is even in rows 2i and 2i+1 goes to row i, what is odd to row n/2 + i; done log2 n
-    times that is the transposition.
+    Where a register has several parts, rows are read in halves, those of two rows into one register,
+    which saves a shuffle.
     """
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, square)
-        rows, n = e.unpack(args[0]), square.rows
-        part = 16 // square.size
+        _, a, a_row = args
+        n, part = square.rows, 16 // square.size
+        halves = 2 if n > part else 1
+        half = ir.VectorType(e.scalar, n // halves)
 
-        def exchange(rows, evens, step):
+        def read(h, r):
+            offset = ir.Constant(INT64, h * n // halves * square.size)
+            return e.aligned(builder.load(e.at(builder.add(a, offset), a_row, r, half)))
+
+        def evens(step):
+            """Of two rows, the even groups of `step` columns within `within` columns each."""
+            within = part if step == 1 else n
+            return [
+                s + i + j + k
+                for i in range(0, n, within)
+                for s in (0, n)
+                for j in range(0, within, 2 * step)
+                for k in range(step)
+            ]
+
+        def exchange(rows, step):
             for _ in range(len(rows).bit_length() - 1):
                 pairs = list(zip(rows[::2], rows[1::2], strict=True))
-                rows = [e.shuffle(x, y, [j + odd for j in evens]) for odd in (0, step) for x, y in pairs]
+                rows = [
+                    e.shuffle(x, y, [j + odd for j in evens(step)])
+                    for odd in (0, step)
+                    for x, y in pairs
+                ]
             return rows
 
-        # even columns of each part: of x, then of y, whose columns count from n
-        evens = [i + s + j for i in range(0, n, part) for s in (0, n) for j in range(0, part, 2)]
-        rows = [row for i in range(0, n, part) for row in exchange(rows[i : i + part], evens, 1)]
-        # even parts
-        evens = [s + i + j for s in (0, n) for i in range(0, n, 2 * part) for j in range(part)]
-        columns = [exchange(rows[i::part], evens, part) for i in range(part)]
-        return e.pack([columns[r % part][r // part] for r in range(n)])
+        columns = []
+        for h in range(halves):
+            groups = []
+            for r in range(0, n, halves * part):
+                rows = [[read(h, r + i + k * part) for k in range(halves)] for i in range(part)]
+                if halves == 2:
+                    rows = [[e.shuffle(x, y, list(range(n)))] for x, y in rows]
+                groups.append(exchange([x for (x,) in rows], 1))
+            by_column = [exchange(list(group), part) for group in zip(*groups, strict=True)]
+            columns += [x for i in range(len(groups)) for x in [c[i] for c in by_column]]
+        return e.pack(columns)
 
-    return square(square), codegen
+    return square.fragment(square, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -303,6 +331,18 @@ def copy(typingctx, shape, c, a):
         pointer = e.scalar.as_pointer()
         number = e.aligned(builder.load(builder.inttoptr(args[2], pointer)))
         e.aligned(builder.store(number, builder.inttoptr(args[1], pointer)))
+        return context.get_dummy_value()
+
+    return types.void(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
+def prefetch_rows(typingctx, shape, a, a_row):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        _, a, a_row = args
+        for r in range(shape.rows):
+            e.prefetch(e.at(a, a_row, r, BYTE), 3)
         return context.get_dummy_value()
 
     return types.void(shape, types.intp, types.intp), codegen

@@ -16,10 +16,10 @@ from numba_linear.cpu.fragment import (
     copy,
     item_bytes,
     load,
+    load_columns,
     load_part,
     store,
     store_part,
-    transpose,
 )
 from numba_linear.cpu.machine import square, vector
 from numba_linear.cpu.resident import resident
@@ -44,11 +44,13 @@ def pack_b(tiling, b, b_col, b_term, steps, cols, width, to):
         for j in range(0, cols, lanes):
             for p in range(0, steps, lanes):
                 source = b + j * b_col + p * size
+                target = to + p * to_term + j * size
                 if cols - j >= lanes and steps - p >= lanes:
-                    numbers = load(square(tiling), source, b_col)
+                    store(load_columns(square(tiling), source, b_col), target, to_term)
                 else:
-                    numbers = load_part(square(tiling), source, b_col, cols - j, steps - p)
-                store(transpose(numbers), to + p * to_term + j * size, to_term)
+                    for i in range(min(lanes, steps - p)):
+                        for r in range(min(lanes, cols - j)):
+                            copy(tiling, target + i * to_term + r * size, source + r * b_col + i * size)
     else:
         for p in range(steps):
             for j in range(width):
