@@ -24,7 +24,7 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.gemv import gemv_dot, gemv_rows
 from numba_linear.cpu.machine import a_bytes, b_bytes, block_leaves, heights, tile_shape, vectors
-from numba_linear.cpu.panels import pack_a, pack_b
+from numba_linear.cpu.panels import pack_a, pack_b, panel_terms, tile_height
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tile import tile
@@ -32,24 +32,6 @@ from numba_linear.cpu.tile import tile
 
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
-
-
-@njit
-def tile_height(tiling, left, rows):
-    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
-
-    The least height that finishes them, if the tile may begin early and compute some rows again (the
-    same bits); else the greatest that fits.
-    """
-    choices = heights(tiling)
-    best = len(choices) - 1
-    for i in range(len(choices)):
-        height = choices[i]
-        if height <= left:
-            best = min(best, i)
-    if best and choices[best] < left and choices[best - 1] <= rows:
-        best -= 1
-    return best
 
 
 @njit
@@ -78,12 +60,15 @@ def tiles_of_panel(
     rows,
     cols,
     bias,
+    ahead,
     divisor: float,
 ):
     """The tiles of one panel of B, and the packing of the rows of A when its first panel comes."""
     size = item_bytes(tiling)
     narrow = len(heights(tiling)) if width < columns_of(tiling) else 0
     steps = min(terms, end * LEAF) - first * LEAF
+    if pack:
+        pack_a(tiling, a, a_row, a_term, rows, steps, a_packed)
     row = 0
     while row < rows:
         index = tile_height(tiling, rows - row, rows)
@@ -92,14 +77,12 @@ def tiles_of_panel(
         row = min(row, rows - height)
         a_at, a_at_row, a_at_term, a_leaf = a + row * a_row, a_row, a_term, LEAF * a_term
         if a_packed:
-            if pack:
-                pack_a(tiling, a_at, a_row, a_term, steps, height, a_packed)
             a_at = a_packed
             a_leaf = LEAF * height * size
             a_at_row, a_at_term = size, height * size
             if a_term == size:
                 a_at_row, a_at_term = LEAF * size, size
-            a_packed += (end - first) * a_leaf
+            a_packed += height * panel_terms(steps) * size
         tile(
             tile_shape(tiling, narrow + index),
             a_at,
@@ -116,8 +99,10 @@ def tiles_of_panel(
             c_row,
             cols,
             bias,
+            ahead,
             divisor,
         )
+        ahead += ((steps + 3) // 4) * 64
         partials += partial_step
         row += height
 
@@ -187,7 +172,7 @@ def contract(
     tiles = block_rows // most_rows + 6
 
     a_pack = panels >= 4 and rows >= 2 * most_rows
-    a_block = round_up(block_rows, most_rows) * block * LEAF * size + 4096 if a_pack else 0
+    a_block = (block_rows + most_rows) * block * LEAF * size + 4096 if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
     partial_block = partial_bytes * tiles * (panels if leaves > block else 1)
     need = a_block + b_block + partial_block + 192
@@ -235,7 +220,7 @@ def contract(
                         a_row,
                         a_term,
                         a_packed if a_pack else 0,
-                        panel == 0,
+                        a_pack and panel == 0,
                         b_at,
                         b_step,
                         width,
@@ -249,6 +234,7 @@ def contract(
                         end_row - row_block,
                         inside,
                         bias_at,
+                        b_at + panel_bytes if keep else b_at,
                         divisor,
                     )
     if need > SMALL:

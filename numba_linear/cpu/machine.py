@@ -77,7 +77,7 @@ def tiling_for(dtype):
         rows=TILE_ROWS[vector_bytes()],
         columns=TILE_VECTORS * lanes,
         block_leaves=4,
-        a_bytes=cache_bytes(2) // 2,
+        a_bytes=cache_bytes(2) * 3 // 8,
         b_bytes=min(cache_bytes(3) // 2, 16 << 20),
     )
 

@@ -11,6 +11,8 @@ row of a leaf in one piece; otherwise the rows of a term stand side by side, as 
     leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1] …
 """
 
+from numba import njit
+
 from numba_linear.cpu.fragment import (
     columns_of,
     copy,
@@ -21,9 +23,33 @@ from numba_linear.cpu.fragment import (
     store,
     store_part,
 )
-from numba_linear.cpu.machine import square, vector
+from numba_linear.cpu.machine import heights, square, vector, vectors
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
+
+
+@njit
+def panel_terms(steps):
+    """Terms for which a panel of A has room."""
+    return (steps + LEAF - 1) // LEAF * LEAF
+
+
+@njit
+def tile_height(tiling, left, rows):
+    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
+
+    The least height that finishes them, if the tile may begin early and compute some rows again (the
+    same bits); else the greatest that fits.
+    """
+    choices = heights(tiling)
+    best = len(choices) - 1
+    for i in range(len(choices)):
+        height = choices[i]
+        if height <= left:
+            best = min(best, i)
+    if best and choices[best] < left and choices[best - 1] <= rows:
+        best -= 1
+    return best
 
 
 @resident
@@ -31,7 +57,10 @@ def pack_b(tiling, b, b_col, b_term, steps, cols, width, to):
     """`steps` terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     to_term = width * size
-    if b_col == size:
+    if b_col == size and cols == columns_of(tiling):
+        for p in range(steps):
+            store(load(vectors(tiling), b + p * b_term, 0), to + p * to_term, 0)
+    elif b_col == size:
         for p in range(steps):
             for j in range(0, width, lanes):
                 source = b + p * b_term + j * size
@@ -58,27 +87,44 @@ def pack_b(tiling, b, b_col, b_term, steps, cols, width, to):
                 copy(tiling, to + p * to_term + j * size, source)
 
 
+#: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level cache
+#: while one tile's rows after the other's are taken from them.
+FEW = 32
+
+
 @resident
-def pack_a(tiling, a, a_row, a_term, steps, height, to):
-    """`steps` terms of `height` rows of A into a panel."""
+def pack_a(tiling, a, a_row, a_term, rows, steps, to):
+    """`steps` terms of `rows` rows of A into panels, one for each tile."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    if a_term == size:
-        for r in range(height):
-            for q in range(0, steps, LEAF):
-                source = a + r * a_row + q * size
-                target = to + (q * height + r * LEAF) * size
-                for p in range(0, min(LEAF, steps - q), lanes):
-                    if steps - q - p >= lanes:
-                        numbers = load(vector(tiling), source + p * size, 0)
-                    else:
-                        numbers = load_part(vector(tiling), source + p * size, 0, 1, steps - q - p)
-                    store(numbers, target + p * size, 0)
-    elif a_row == size:
-        for p in range(steps):
-            for r in range(0, height, lanes):
-                numbers = load_part(vector(tiling), a + p * a_term + r * size, 0, 1, height - r)
-                store_part(numbers, to + (p * height + r) * size, 0, height - r)
-    else:
-        for p in range(steps):
-            for r in range(height):
-                copy(tiling, to + (p * height + r) * size, a + p * a_term + r * a_row)
+    span = panel_terms(steps)
+    for begin in range(0, steps, FEW if a_term != size else max(1, steps)):
+        row = 0
+        panel = to
+        while row < rows:
+            height = heights(tiling)[tile_height(tiling, rows - row, rows)]
+            row = min(row, rows - height)
+            source = a + row * a_row
+            if a_term == size:
+                for r in range(height):
+                    for q in range(0, steps, LEAF):
+                        leaf = panel + (q * height + r * LEAF) * size
+                        few = min(LEAF, steps - q)
+                        even = few // lanes * lanes
+                        for p in range(0, even, lanes):
+                            numbers = load(vector(tiling), source + (q + p) * size, 0)
+                            store(numbers, leaf + p * size, 0)
+                        if few > even:
+                            at = source + (q + even) * size
+                            numbers = load_part(vector(tiling), at, 0, 1, few - even)
+                            store(numbers, leaf + even * size, 0)
+                    source += a_row
+            elif a_row == size and height <= lanes:
+                for p in range(begin, min(steps, begin + FEW)):
+                    numbers = load_part(vector(tiling), source + p * a_term, 0, 1, height)
+                    store_part(numbers, panel + p * height * size, 0, height)
+            else:
+                for p in range(begin, min(steps, begin + FEW)):
+                    for r in range(height):
+                        copy(tiling, panel + (p * height + r) * size, source + p * a_term + r * a_row)
+            row += height
+            panel += height * span * size

@@ -9,6 +9,7 @@ from numba_linear.cpu.fragment import (
     load,
     multiply,
     outer,
+    prefetch,
     row_bytes,
     store,
     store_part,
@@ -35,13 +36,26 @@ def tile(
     c_row,
     cols,
     bias,
+    ahead,
     divisor: float,
 ):
     final = leaf_count(terms) - 1
     for q in range(first, end):
         acc = zero(shape)
-        for p in range(min(LEAF, terms - q * LEAF)):
-            acc = outer(acc, a + p * a_term, a_row, b)
+        steps = min(LEAF, terms - q * LEAF)
+        ap = a
+        for _ in range(steps // 4):
+            prefetch(ahead)
+            ahead += 64
+            acc = outer(acc, ap, a_row, b)
+            acc = outer(acc, ap + a_term, a_row, b + b_term)
+            acc = outer(acc, ap + 2 * a_term, a_row, b + 2 * b_term)
+            acc = outer(acc, ap + 3 * a_term, a_row, b + 3 * b_term)
+            ap += 4 * a_term
+            b += 4 * b_term
+        for _ in range(steps % 4):
+            acc = outer(acc, ap, a_row, b)
+            ap += a_term
             b += b_term
         a += a_leaf
 
