@@ -20,6 +20,12 @@ DTYPES = ("float32", "float64")
 #: Seconds for each cell in the quick profile, and in the full one unless told otherwise.
 QUICK, FULL = 0.1, 0.4
 
+#: Environment variables by which a contestant is set.
+SET = ("NUMBA_", "OPENBLAS_", "MKL_", "ONEDNN_", "OMP_", "GOMP_", "KMP_")
+
+#: With one core lent to others, a call on all threads waits for the scheduler: by milliseconds.
+BUSY = 0.3
+
 
 def run(
     names: Sequence[str] | None = None,
@@ -108,9 +114,16 @@ def _facts() -> dict[str, str]:
         )
     else:
         facts["BLAS"] = "its threads could not be set: threadpoolctl is not installed"
-    # Set by hand where OpenBLAS takes a new processor for an old one.
-    if "OPENBLAS_CORETYPE" in os.environ:
-        facts["OPENBLAS_CORETYPE"] = os.environ["OPENBLAS_CORETYPE"]
+    # OPENBLAS_CORETYPE above all: set by hand where OpenBLAS takes a new processor for an old one.
+    settings = [
+        f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith(SET)
+    ]
+    facts["environment"] = ", ".join(settings) or "sets nothing for these"
+    busy = info.busy_cores()
+    if busy is not None:
+        facts["other programs"] = f"keep {busy:.1f} of {os.cpu_count()} cores busy" + (
+            ", so that ratios mean little" if busy > BUSY else ""
+        )
     return facts
 
 

@@ -80,17 +80,15 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         raise UserError(f"{path}: expected a file whose name ends in .npz or .csv")
     x, y, place = readers[path.suffix.lower()](path)
 
-    bad = np.argwhere(~(np.abs(x) <= LARGEST))
-    if len(bad):
-        row, column = bad[0]
+    # The first wrong value, if there is one.
+    for row, column in np.argwhere(~(np.abs(x) <= LARGEST)):
         raise UserError(
             f"{path}: {place(row, column)} is {x[row, column]}, expected a finite number "
             "in the range of float32"
         )
-    bad = np.flatnonzero(~((y >= 0) & (y < 2**53) & (y == np.floor(y))))
-    if len(bad):
+    for row in np.flatnonzero(~((y >= 0) & (y < 2**53) & (y == np.floor(y)))):
         raise UserError(
-            f"{path}: {place(bad[0], -1)} is {y[bad[0]]}, expected a label: an integer from 0"
+            f"{path}: {place(row, -1)} is {y[row]}, expected a label: an integer from 0"
         )
     if len(x) < MIN_SAMPLES:
         raise UserError(f"{path}: has {len(x)} samples, expected at least {MIN_SAMPLES}")

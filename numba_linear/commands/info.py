@@ -1,8 +1,10 @@
 """The ``info`` command: what stands behind a result or a report of a fault."""
 
 import importlib.metadata
+import os
 import platform
 import re
+import time
 from pathlib import Path
 
 import llvmlite.binding
@@ -29,6 +31,24 @@ def versions(*packages: str) -> dict[str, str]:
         "system": platform.platform(),
         "processor": f"{_processor()} (LLVM: {llvmlite.binding.get_host_cpu_name()})",
     }
+
+
+def busy_cores() -> float | None:
+    """How many cores other programs keep busy, over a quarter of a second; None if not known."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+
+    def ticks() -> tuple[int, int]:
+        # The first line: user, nice, system, idle, iowait, …, in ticks of all cores together.
+        times = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(times), times[3] + times[4]
+
+    all_before, idle_before = ticks()
+    time.sleep(0.25)
+    all_after, idle_after = ticks()
+    idle = (idle_after - idle_before) / max(1, all_after - all_before)
+    return (1 - idle) * (os.cpu_count() or 1)
 
 
 def _version(package: str) -> str:

@@ -33,7 +33,7 @@ SHORTEST = 20e-6
 #: some milliseconds, and with them gone the minimum is a contestant's own.
 TURN = 10e-3
 
-MIN_ROUNDS = 3
+MIN_ROUNDS = 5
 
 
 def measure(contestants: Sequence[Contestant], seconds: float) -> dict[str, list[float]]:

@@ -144,7 +144,7 @@ def run(path: Path | None = None) -> bool:
         accuracy = float((_predict(network, data.x_test) == data.y_test).mean())
         runs.append((weights, accuracy, loss))
         print(
-            f"  run {number}: accuracy {100 * accuracy:.2f} %, loss {loss:.4f}, {seconds:.2f} s, "
+            f"  run {number}: accuracy {100 * accuracy:.2f} %, loss {loss:.4f}, {seconds:.3f} s, "
             f"weights {weights[:16]}",
             flush=True,
         )

@@ -65,13 +65,13 @@ def tiles_of_panel(
 ):
     """The tiles of one panel of B, and the packing of the rows of A when its first panel comes."""
     size = item_bytes(tiling)
-    narrow = len(heights(tiling)) if width < columns_of(tiling) else 0
+    narrow = width < columns_of(tiling)
     steps = min(terms, end * LEAF) - first * LEAF
     if pack:
         pack_a(tiling, a, a_row, a_term, rows, steps, a_packed)
     row = 0
     while row < rows:
-        index = tile_height(tiling, rows - row, rows)
+        index = tile_height(tiling, rows - row, rows, narrow)
         height = heights(tiling)[index]
         # where rows are left over, a tile begins early and computes some again, the same bits
         row = min(row, rows - height)
@@ -84,7 +84,7 @@ def tiles_of_panel(
                 a_at_row, a_at_term = LEAF * size, size
             a_packed += height * panel_terms(steps) * size
         tile(
-            tile_shape(tiling, narrow + index),
+            tile_shape(tiling, len(heights(tiling)) + index // 2 if narrow else index),
             a_at,
             a_at_row,
             a_at_term,
@@ -192,7 +192,7 @@ def contract(
                 for panel in range((end_column - column_block + most_columns - 1) // most_columns):
                     column = column_block + panel * most_columns
                     width = most_columns
-                    if end_column - column <= most_columns // 2:
+                    if end_column - column <= most_columns // 2 and not a_pack:
                         width //= 2
                     if cols >= width:
                         column = min(column, cols - width)

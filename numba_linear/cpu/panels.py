@@ -35,20 +35,19 @@ def panel_terms(steps):
 
 
 @njit
-def tile_height(tiling, left, rows):
+def tile_height(tiling, left, rows, narrow):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
 
     The least height that finishes them, if the tile may begin early and compute some rows again (the
     same bits); else the greatest that fits.
     """
     choices = heights(tiling)
-    best = len(choices) - 1
-    for i in range(len(choices)):
-        height = choices[i]
-        if height <= left:
-            best = min(best, i)
-    if best and choices[best] < left and choices[best - 1] <= rows:
-        best -= 1
+    step = 2 if narrow else 1
+    best = -1
+    for i in range(0, len(choices), step):
+        # from the greatest down: one that finishes, or the first that does not
+        if choices[i] <= rows and (best < 0 or choices[i] >= left):
+            best = i
     return best
 
 
@@ -101,7 +100,7 @@ def pack_a(tiling, a, a_row, a_term, rows, steps, to):
         row = 0
         panel = to
         while row < rows:
-            height = heights(tiling)[tile_height(tiling, rows - row, rows)]
+            height = heights(tiling)[tile_height(tiling, rows - row, rows, False)]
             row = min(row, rows - height)
             source = a + row * a_row
             if a_term == size:

@@ -43,20 +43,12 @@ def tile(
     for q in range(first, end):
         acc = zero(shape)
         steps = min(LEAF, terms - q * LEAF)
-        ap = a
-        for _ in range(steps // 4):
-            prefetch(ahead)
-            ahead += 64
-            acc = outer(acc, ap, a_row, b)
-            acc = outer(acc, ap + a_term, a_row, b + b_term)
-            acc = outer(acc, ap + 2 * a_term, a_row, b + 2 * b_term)
-            acc = outer(acc, ap + 3 * a_term, a_row, b + 3 * b_term)
-            ap += 4 * a_term
-            b += 4 * b_term
-        for _ in range(steps % 4):
-            acc = outer(acc, ap, a_row, b)
-            ap += a_term
-            b += b_term
+        for p in range(0, steps, 4):
+            prefetch(ahead + 16 * p)
+            for r in range(p, min(p + 4, steps)):
+                acc = outer(acc, a + r * a_term, a_row, b)
+                b += b_term
+        ahead += 16 * steps
         a += a_leaf
 
         pending = q if q == final else q & ~(q + 1)
