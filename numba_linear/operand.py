@@ -17,6 +17,8 @@ from numba.extending import (
     unbox,
 )
 
+from numba_linear.cpu.resident import CompileTime
+
 INTP = ir.IntType(64)
 
 #: Bytes from the start of a PyArrayObject to its fields: data, nd, dimensions, strides, base, descr, flags.
@@ -25,7 +27,7 @@ DATA, NDIM, SHAPE, STRIDES, FLAGS = (HEADER + offset for offset in (0, 8, 16, 24
 WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE
 
 
-class Operand(types.Type):
+class Operand(CompileTime):
     """An array of `dtype`, or None."""
 
     def __init__(self, dtype):

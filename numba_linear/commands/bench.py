@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 
-from numba_linear import forward
 from numba_linear.commands import UserError, info, peers, plot
 from numba_linear.commands.groups import GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
@@ -99,11 +97,7 @@ def run_quick() -> None:
 
 def _facts() -> dict[str, str]:
     """What the ratios depend on: machine, versions, and what is known of the peers' insides."""
-    # A call on all threads starts the threading layer, which has no name before.
-    operand = np.ones((2, 2), np.float32)
-    forward(operand, operand, parallel=True)
-    facts = info.versions("numba_linear", "numba", "numpy", "torch")
-    facts["threading layer"] = numba.threading_layer()
+    facts = info.versions("numba_linear", "numba", "numpy", "torch") | info.threads()
     if peers.installed("threadpoolctl"):
         from threadpoolctl import threadpool_info
 

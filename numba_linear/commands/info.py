@@ -8,13 +8,17 @@ import time
 from pathlib import Path
 
 import llvmlite.binding
+import numba
+import numpy as np
+
+from numba_linear import forward
 
 
 def run() -> None:
     """Print versions and what the engine says of itself on this machine."""
     from numba_linear.cpu.machine import describe
 
-    print_facts(versions("numba_linear", "numba", "llvmlite", "numpy") | describe())
+    print_facts(versions("numba_linear", "numba", "llvmlite", "numpy") | threads() | describe())
 
 
 def print_facts(facts: dict[str, str]) -> None:
@@ -31,6 +35,13 @@ def versions(*packages: str) -> dict[str, str]:
         "system": platform.platform(),
         "processor": f"{_processor()} (LLVM: {llvmlite.binding.get_host_cpu_name()})",
     }
+
+
+def threads() -> dict[str, str]:
+    """The number of threads and the layer that starts them, which has no name before a start."""
+    operand = np.ones((2, 2), np.float32)
+    forward(operand, operand, parallel=True)
+    return {"threads": str(numba.get_num_threads()), "threading layer": numba.threading_layer()}
 
 
 def busy_cores() -> float | None:

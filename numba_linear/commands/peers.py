@@ -137,7 +137,7 @@ def _timed(name: str, statement: str, names: dict[str, Any]) -> Contestant:
 
 @functools.lru_cache(maxsize=1)
 def _operands(shape: Shape, dtype: str) -> dict[str, Any]:
-    """x, w, b, g and K of a layer; the arrays C-contiguous. One shape after another is measured."""
+    """x, w, b, g and K of a layer, the arrays C-contiguous; kept while a shape is measured."""
     K, n, m = shape
     shapes = {"x": (K, n), "w": (m, n), "b": (m,), "g": (K, m)}
     arrays: dict[str, Any] = {"K": K}

@@ -8,7 +8,7 @@ All three sums of the layer are this one, with the operands' strides saying whic
     grad_bias    ∂b[i]    = Σ_k 1 · g[k, i]        (/ K)       A = a one    B = gᵀ
 """
 
-from numba import get_num_threads, njit, prange
+from numba import njit, prange, types
 
 from numba_linear.cpu.fragment import (
     allocate,
@@ -244,6 +244,10 @@ def contract(
 # Multiply-adds from which a second thread pays for its launch.
 PARALLEL_WORK = 1 << 19
 
+# `numba.get_num_threads` as the symbol that Numba's own parallel code calls: unlike the function, it lets
+# the caller be cached. `contract_parallel`, compiled or loaded first, makes it resolve.
+num_threads = types.ExternalFunction("get_num_threads", types.intc())
+
 #: How a call may use threads: as many as pay, the caller's alone, or all.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
@@ -357,7 +361,7 @@ def contract_into(
     else:
         threads = 1
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
-            threads = get_num_threads()
+            threads = num_threads()
         if threads == 1:
             contract(
                 tiling,

@@ -27,10 +27,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from numba_linear.cpu.resident import CompileTime
+
 BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
-class Shape(types.Type):
+class Shape(CompileTime):
     """What a fragment is made of; as a value in a kernel it only carries this type."""
 
     def __init__(self, dtype, rows, columns):

@@ -5,7 +5,10 @@ that would cost seconds in every user's function. A resident function is compile
 cache) while its first caller is compiled or read from the cache, and all callers share that one copy.
 """
 
+import functools
+import hashlib
 import inspect
+from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import njit, types
@@ -16,7 +19,31 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 RESIDENTS = {}  # name → Resident
 
 
-class OneOf(types.Type):
+@functools.cache
+def build():
+    """A digest of the package's source, part of each type's key and so of each key in Numba's cache.
+
+    Numba itself notices only changes in the file of the cached function, not in what it calls.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class CompileTime(types.Type):
+    """A type that parametrises resident functions."""
+
+    def __init__(self, name):
+        self.build = build()
+        super().__init__(name=name)
+
+    @property
+    def key(self):
+        return self.name, self.build
+
+
+class OneOf(CompileTime):
     """One of several shapes, chosen while running by its index."""
 
     def __init__(self, shapes):
@@ -40,6 +67,7 @@ class Resident:
         self.result = types.intp if self.signature.return_annotation is int else types.none
         self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
         self.dispatcher._can_compile = False  # what `disable_compile` sets once something is
+        self.cached = None
         self.addresses = {}
 
     def typed(self, first):
@@ -47,6 +75,14 @@ class Resident:
         kinds = {float: types.float64, inspect.Parameter.empty: types.intp}
         rest = [kinds.get(annotation, first) for annotation in self.annotations[1:]]
         return self.result(first, *rest)
+
+    def enable_caching(self):
+        """Whether Numba found a folder for its cache."""
+        try:
+            self.dispatcher.enable_caching()
+        except RuntimeError:
+            return False
+        return True
 
     def symbol(self, first):
         return f"{self.name}({first})"
@@ -57,6 +93,8 @@ class Resident:
             return
         args = self.typed(first).args
         with global_compiler_lock:
+            if self.cached is None:
+                self.cached = self.enable_caching()
             self.dispatcher._can_compile = True
             self.dispatcher.compile(args)
             self.dispatcher._can_compile = False
@@ -77,6 +115,9 @@ class Needed:
 
 
 def need(name, first):
+    if first.build != build():
+        # what Numba's cache takes for a missing file, so that it compiles anew
+        raise FileNotFoundError(f"{name} was cached by another build of numba_linear")
     RESIDENTS[name].load(first)
     return Needed(name, first)
 
