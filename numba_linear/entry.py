@@ -4,23 +4,16 @@ Every function returns a code of `checks`: FINE, or what is wrong, and then noth
 """
 
 from numba import njit
-from numba.extending import intrinsic
 
 from numba_linear.checks import EMPTY_MEAN, FINE, OVERLAP, SHAPES
 from numba_linear.cpu.contract import contract_into
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
-from numba_linear.cpu.machine import tiling_for
+from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.resident import resident
 from numba_linear.operand import Operand, address, dim, ndim, stride, writable
 
 #: Reductions over the batch.
 MEAN, SUM, NONE = 0, 1, 2
-
-
-@intrinsic
-def tiling_of(typingctx, x):
-    """The tiling for an operand's dtype."""
-    return tiling_for(x.dtype)(x), lambda context, *_: context.get_dummy_value()
 
 
 # --------------------------------------------------------------------------------------

@@ -56,10 +56,12 @@ def busy_cores() -> float | None:
         return sum(times), times[3] + times[4]
 
     all_before, idle_before = ticks()
+    own, start = time.process_time(), time.perf_counter()
     time.sleep(0.25)
+    own, seconds = time.process_time() - own, time.perf_counter() - start
     all_after, idle_after = ticks()
     idle = (idle_after - idle_before) / max(1, all_after - all_before)
-    return (1 - idle) * (os.cpu_count() or 1)
+    return max(0.0, (1 - idle) * (os.cpu_count() or 1) - own / seconds)
 
 
 def _version(package: str) -> str:

@@ -17,13 +17,22 @@ from numba_linear.cpu.fragment import (
     fragment_bytes,
     item_bytes,
     load_part,
+    prefetch_rows,
     release,
     rows_of,
     scratch,
     store,
 )
 from numba_linear.cpu.gemv import gemv_dot, gemv_rows
-from numba_linear.cpu.machine import a_bytes, b_bytes, block_leaves, heights, tile_shape, vectors
+from numba_linear.cpu.machine import (
+    a_bytes,
+    b_bytes,
+    block_leaves,
+    heights,
+    largest_tile,
+    tile_shape,
+    vectors,
+)
 from numba_linear.cpu.panels import pack_a, pack_b, panel_terms, tile_height
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
@@ -67,6 +76,8 @@ def tiles_of_panel(
     size = item_bytes(tiling)
     narrow = width < columns_of(tiling)
     steps = min(terms, end * LEAF) - first * LEAF
+    a_span = terms * size
+    streams = not a_packed and a_term == size and a_span <= 512 and rows > 1000
     if pack:
         pack_a(tiling, a, a_row, a_term, rows, steps, a_packed)
     row = 0
@@ -76,6 +87,10 @@ def tiles_of_panel(
         # where rows are left over, a tile begins early and computes some again, the same bits
         row = min(row, rows - height)
         a_at, a_at_row, a_at_term, a_leaf = a + row * a_row, a_row, a_term, LEAF * a_term
+        if streams:
+            for line in range(0, a_span, 64):
+                prefetch_rows(largest_tile(tiling), a_at + 8 * rows_of(tiling) * a_row + line, a_row)
+            prefetch_rows(largest_tile(tiling), c + (row + 8 * rows_of(tiling)) * c_row, c_row)
         if a_packed:
             a_at = a_packed
             a_leaf = LEAF * height * size
@@ -171,7 +186,9 @@ def contract(
     panels = (block_columns + most_columns - 1) // most_columns
     tiles = block_rows // most_rows + 6
 
-    a_pack = panels >= 4 and rows >= 2 * most_rows
+    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
+    apart = a_row >= 4096 if a_term == size else a_term >= 2048 or a_row != size
+    a_pack = apart and panels >= 4 and rows >= 2 * most_rows
     a_block = (block_rows + most_rows) * block * LEAF * size + 4096 if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
     partial_block = partial_bytes * tiles * (panels if leaves > block else 1)

@@ -40,6 +40,9 @@ class Shape(CompileTime):
         self.size = dtype.bitwidth // 8
         super().__init__(name=f"{type(self).__name__}({dtype}, {rows}, {columns})")
 
+    def of(self, rows, columns):
+        return Shape(self.dtype, rows, columns)
+
     @property
     def fragment(self):
         return Fragment(self.dtype, self.rows, self.columns)

@@ -112,9 +112,11 @@ def _retype(result):
     return intrinsic(word)
 
 
-square = _retype(lambda tiling: Shape(tiling.dtype, tiling.columns // 2, tiling.columns // 2))
-vector = _retype(lambda tiling: Shape(tiling.dtype, 1, tiling.columns // 2))
-vectors = _retype(lambda tiling: Shape(tiling.dtype, 1, tiling.columns))
+tiling_of = _retype(lambda operand: tiling_for(operand.dtype))
+largest_tile = _retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
+square = _retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
+vector = _retype(lambda tiling: tiling.of(1, tiling.columns // 2))
+vectors = _retype(lambda tiling: tiling.of(1, tiling.columns))
 
 
 @intrinsic
