@@ -29,8 +29,8 @@ class Contestant(NamedTuple):
 #: The shortest time taken by itself. The clock ticks in tens of nanoseconds.
 SHORTEST = 20e-6
 
-#: A turn lasts at least this long. The helper threads of the contestant before keep spinning for
-#: some milliseconds, and with them gone the minimum is a contestant's own.
+#: A turn goes on for so long if the time allows. Helper threads of the contestant before keep
+#: spinning for some milliseconds, and with them gone the minimum is a contestant's own.
 TURN = 10e-3
 
 MIN_ROUNDS = 5
@@ -60,6 +60,7 @@ def measure(contestants: Sequence[Contestant], seconds: float) -> dict[str, list
         calls[contestant.name] = count
 
     times: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    turn = min(TURN, seconds / (MIN_ROUNDS * len(contestants)))
     end = perf_counter() + seconds
     order = list(contestants)
     while perf_counter() < end or len(times[order[0].name]) < MIN_ROUNDS:
@@ -67,8 +68,8 @@ def measure(contestants: Sequence[Contestant], seconds: float) -> dict[str, list
             contestant.prepare()
             count = calls[contestant.name]
             least = contestant.run(count)
-            turn = perf_counter() + TURN - least
-            while perf_counter() < turn:
+            turn_end = perf_counter() + turn - least
+            while perf_counter() < turn_end:
                 least = min(least, contestant.run(count))
             times[contestant.name].append(least / count)
         # Each goes after each other one equally often.

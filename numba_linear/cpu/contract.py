@@ -28,6 +28,7 @@ from numba_linear.cpu.machine import (
     a_bytes,
     b_bytes,
     block_leaves,
+    block_levels,
     heights,
     largest_tile,
     tile_shape,
@@ -63,7 +64,8 @@ def tiles_of_panel(
     end,
     terms,
     partials,
-    partial_step,
+    kept,
+    kept_step,
     c,
     c_row,
     rows,
@@ -110,6 +112,8 @@ def tiles_of_panel(
             end,
             terms,
             partials,
+            kept,
+            block_levels(tiling),
             c + row * c_row,
             c_row,
             cols,
@@ -118,7 +122,7 @@ def tiles_of_panel(
             divisor,
         )
         ahead += ((steps + 3) // 4) * 64
-        partials += partial_step
+        kept += kept_step
         row += height
 
 
@@ -160,10 +164,10 @@ def contract(
         c += even * size
         bias = bias + even * size if bias else 0
         cols -= even
-    partial_bytes = levels * fragment_bytes(tiling)
 
     # Blocks: terms × rows of A for the second-level cache, columns of B for the third.
     block = min(leaves, block_leaves(tiling))
+    kept_levels = max(0, levels - block_levels(tiling))
     block_terms = min(terms, block * LEAF)
     block_rows = max(1, a_bytes(tiling) // (max(1, block_terms) * size) // most_rows) * most_rows
     block_rows = min(rows, block_rows)
@@ -180,7 +184,7 @@ def contract(
         else:
             keep = False
     if leaves > block:
-        fit = b_bytes(tiling) // (round_up(block_rows, most_rows) * size * levels)
+        fit = b_bytes(tiling) // (round_up(block_rows, most_rows) * size * kept_levels)
         block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
     block_columns = min(block_columns, cols)
     panels = (block_columns + most_columns - 1) // most_columns
@@ -191,12 +195,15 @@ def contract(
     a_pack = apart and panels >= 4 and rows >= 2 * most_rows
     a_block = (block_rows + most_rows) * block * LEAF * size + 4096 if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
-    partial_block = partial_bytes * tiles * (panels if leaves > block else 1)
-    need = a_block + b_block + partial_block + 192
+    # A tile's partials of levels below a block of leaves are used up within it, the others are kept.
+    partial_bytes = min(levels, block_levels(tiling)) * fragment_bytes(tiling)
+    kept_bytes = kept_levels * fragment_bytes(tiling)
+    need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
     work = allocate(need) if need > SMALL else small
     a_packed = round_up(work, 64)
     b_packed = round_up(a_packed + a_block, 64)
     partials = round_up(b_packed + b_block, 64)
+    kept = partials + partial_bytes
     bias_row = scratch(1024)
 
     for column_block in range(0, cols, block_columns):
@@ -227,10 +234,6 @@ def contract(
                     if bias and inside < width:
                         store(load_part(vectors(tiling), bias_at, 0, 1, inside), bias_row, 0)
                         bias_at = bias_row
-                    partial, partial_step = partials, 0
-                    if leaves > block:
-                        partial += panel * tiles * partial_bytes
-                        partial_step = partial_bytes
                     tiles_of_panel(
                         tiling,
                         a + row_block * a_row + q * LEAF * a_term,
@@ -244,8 +247,9 @@ def contract(
                         q,
                         end_leaf,
                         terms,
-                        partial,
-                        partial_step,
+                        partials,
+                        kept + panel * tiles * kept_bytes,
+                        kept_bytes,
                         c + row_block * c_row + column * size,
                         c_row,
                         end_row - row_block,

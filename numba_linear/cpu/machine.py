@@ -101,6 +101,7 @@ def describe():
 
 
 block_leaves = constant_word(lambda tiling: tiling.block_leaves)
+block_levels = constant_word(lambda tiling: tiling.block_leaves.bit_length() - 1)
 a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 

@@ -1,5 +1,7 @@
 """The register tile: the summation rule on rows × columns sums at once."""
 
+from numba import njit
+
 from numba_linear.cpu.fragment import (
     add,
     add_row,
@@ -19,6 +21,14 @@ from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 
 
+@njit
+def partial_of(shape, level, partials, kept, low):
+    """Where the partial sum of 2^level leaves waits: below `low`, it does not outlive the call."""
+    if level < low:
+        return partials + level * fragment_bytes(shape)
+    return kept + (level - low) * fragment_bytes(shape)
+
+
 @resident
 def tile(
     shape,
@@ -32,6 +42,8 @@ def tile(
     end,
     terms,
     partials,
+    kept,
+    low,
     c,
     c_row,
     cols,
@@ -55,11 +67,12 @@ def tile(
         level = 0
         while pending >> level:
             if pending >> level & 1:
-                partial = partials + level * fragment_bytes(shape)
+                partial = partial_of(shape, level, partials, kept, low)
                 acc = add(load(shape, partial, row_bytes(shape)), acc)
             level += 1
         if q < final:
-            store(acc, partials + level * fragment_bytes(shape), row_bytes(shape))
+            partial = partial_of(shape, level, partials, kept, low)
+            store(acc, partial, row_bytes(shape))
         else:
             if bias:
                 acc = add_row(acc, bias)
