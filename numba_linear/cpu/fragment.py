@@ -80,6 +80,15 @@ class Emitter:
         address = self.builder.add(address, self.builder.mul(stride, index))
         return self.builder.inttoptr(address, pointee.as_pointer())
 
+    def opaque(self, address):
+        """The address, which LLVM must take as it is.
+
+        It would else keep the address of each of a tile's rows in a register of its own, more than there
+        are. So every third row has one, and its neighbours are one and two strides from it, which x86
+        adds while loading.
+        """
+        return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
+
     def call(self, name, result, *args):
         function_type = ir.FunctionType(result, [x.type for x in args])
         function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
@@ -160,7 +169,9 @@ def outer(typingctx, acc, a, a_row, b):
         columns = e.load(builder.inttoptr(b, e.vector.as_pointer()))
         rows = []
         for r, row in enumerate(e.unpack(fragment)):
-            number = e.aligned(builder.load(e.at(a, a_row, r, e.scalar)))
+            if r % 3 == 0:
+                start = e.opaque(builder.add(a, builder.mul(a_row, ir.Constant(INT64, r))))
+            number = e.aligned(builder.load(e.at(start, a_row, r % 3, e.scalar)))
             rows.append(e.fma(e.splat(number), columns, row))
         return e.pack(rows)
 
