@@ -18,7 +18,6 @@ from numba_linear.cpu.fragment import (
     load_part,
     multiply,
     outer,
-    prefetch_rows,
     row_bytes,
     scratch,
     store,
@@ -30,11 +29,8 @@ from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 
 
-#: Squares side by side in `gemv_dot`.
+#: Squares of columns side by side in `gemv_dot`.
 SIDES = 2
-
-#: Bytes by which rows far apart are asked for ahead.
-AHEAD = 512
 
 
 @resident
@@ -48,33 +44,38 @@ def gemv_dot(tiling, a, b, b_col, c, bias, divisor: float, cols, terms, partials
     sums, edge = scratch(256), scratch(1024)
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # Rows 1 KiB apart evict each other from the first-level cache: fewer at once, and asked for ahead,
-    # are 1.7 times as fast on (1, 4096, 4096).
-    apart = b_col % 1024 == 0
-    most = 1 if apart else SIDES
-    for column in range(0, cols, most * lanes):
-        sides = min(most, (cols - column + lanes - 1) // lanes)
+    # Squares begin where cache lines do, if all rows agree on that: rows a power of two apart evict
+    # each other from the first-level cache before a second visit.
+    aligned = width == 64 and b_col % 64 == 0 and b % size == 0 and inside == lanes
+    shift = b % 64 // size if aligned else 0
+    for column in range(0, cols, SIDES * lanes):
+        sides = min(SIDES, (cols - column + lanes - 1) // lanes)
         for q in range(leaves):
             for s in range(sides):
                 store(zero(vector(tiling)), sums + s * width, 0)
             end = min(terms, q * LEAF + LEAF)
             p = q * LEAF
             while p < end:
-                steps = min(lanes, end - p)
+                before = (p + shift) % lanes
+                steps = min(lanes - before, end - p)
                 for s in range(sides):
                     # the last square begins early and computes some columns again, the same bits
                     j = max(0, min(column + s * lanes, cols - lanes))
                     source = b + j * b_col + p * size
                     acc = load(vector(tiling), sums + s * width, 0)
                     if steps == lanes and inside == lanes:
-                        if apart:
-                            prefetch_rows(square(tiling), source + AHEAD, b_col)
                         acc = chain(acc, a + p * size, load_columns(square(tiling), source, b_col))
                     else:
+                        if aligned:  # what is read beyond the terms lies in their cache lines
+                            whole = load_columns(square(tiling), source - before * size, b_col)
+                            store(whole, edge, width)
+                        else:
+                            for i in range(steps):
+                                for r in range(inside):
+                                    number = source + r * b_col + i * size
+                                    copy(tiling, edge + i * width + r * size, number)
                         for i in range(steps):
-                            for r in range(inside):
-                                copy(tiling, edge + i * width + r * size, source + r * b_col + i * size)
-                            acc = outer(acc, a + (p + i) * size, 0, edge + i * width)
+                            acc = outer(acc, a + (p + i) * size, 0, edge + (before + i) * width)
                     store(acc, sums + s * width, 0)
                 p += steps
             last = q + 1 == leaves
