@@ -81,14 +81,14 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     x, y, place = readers[path.suffix.lower()](path)
 
     # The first wrong value, if there is one.
-    for row, column in np.argwhere(~(np.abs(x) <= LARGEST)):
+    for row, column in np.argwhere(~(np.abs(x) <= LARGEST)).tolist():
         raise UserError(
-            f"{path}: {place(int(row), int(column))} is {x[row, column]}, expected a finite number "
+            f"{path}: {place(row, column)} is {x[row, column]}, expected a finite number "
             "in the range of float32"
         )
-    for row in np.flatnonzero(~((y >= 0) & (y < 2**53) & (y == np.floor(y)))):
+    for row in np.flatnonzero(~((y >= 0) & (y < 2**53) & (y == np.floor(y)))).tolist():
         raise UserError(
-            f"{path}: {place(int(row), -1)} is {y[row]}, expected a label: an integer from 0"
+            f"{path}: {place(row, -1)} is {y[row]}, expected a label: an integer from 0"
         )
     if len(x) < MIN_SAMPLES:
         raise UserError(f"{path}: has {len(x)} samples, expected at least {MIN_SAMPLES}")
