@@ -80,45 +80,35 @@ def offset(x, own, k):
     return total
 
 
-@njit
-def span(x, begin):
-    """The bytes between the lowest and the highest element of dimensions `begin` and on."""
-    low = high = 0
-    for d in range(begin, ndim(x)):
-        reach = (dim(x, d) - 1) * stride(x, d)
-        low, high = min(low, low + reach), max(high, high + reach)
-    return low, high
-
-
 @resident
 def overlap(x: Operand, y: Operand, size) -> int:
-    """Whether the rows of two arrays share memory; a row is all from its first to its last byte."""
-    if count(x, 0) == 0 or count(y, 0) == 0 or ndim(y) < 1 or ndim(x) < 1:
+    """Whether two arrays may share memory.
+
+    They do not if the bytes from the first to the last are apart, nor if both are made of rows the same
+    stride apart, such as columns of one buffer, and the bytes of a row are.
+    """
+    x_low = x_high = x_row = 0
+    for d in range(ndim(x)):
+        if dim(x, d) == 0:
+            return False
+        reach = (dim(x, d) - 1) * stride(x, d)
+        x_low, x_high = x_low + min(0, reach), x_high + max(0, reach)
+        x_row = abs(reach)
+    y_low = y_high = y_row = 0
+    for d in range(ndim(y)):
+        if dim(y, d) == 0:
+            return False
+        reach = (dim(y, d) - 1) * stride(y, d)
+        y_low, y_high = y_low + min(0, reach), y_high + max(0, reach)
+        y_row = abs(reach)
+    x_first, y_first = address(x) + x_low, address(y) + y_low
+    apart = y_first - x_first
+    if apart > x_high - x_low + size - 1 or -apart > y_high - y_low + size - 1:
         return False
-    x_low, x_high = span(x, 0)
-    y_low, y_high = span(y, 0)
-    if (
-        address(x) + x_high + size <= address(y) + y_low
-        or address(y) + y_high + size <= address(x) + x_low
-    ):
-        return False
-    x_step, y_step = rows_stride(x, 1), rows_stride(y, 1)
-    if x_step == NO_STRIDE or y_step == NO_STRIDE:
+    step = rows_stride(x, 1)
+    if step == NO_STRIDE or step <= 0 or step != rows_stride(y, 1):
         return True
-    x_low, x_high = span(x, ndim(x) - 1)
-    y_low, y_high = span(y, ndim(y) - 1)
-    y_rows = count(y, 1)
-    for k in range(count(x, 1)):
-        # row j of y shares bytes with this row if begin < j · y_step < end
-        begin = address(x) + k * x_step + x_low - (address(y) + y_high + size)
-        end = address(x) + k * x_step + x_high + size - (address(y) + y_low)
-        if y_step < 0:
-            begin, end = -end, -begin
-        step = max(abs(y_step), 1)
-        j = max(begin // step + 1, 0)
-        if j < y_rows and j * abs(y_step) < end and begin < j * abs(y_step):
-            return True
-    return False
+    return apart % step < x_row + size or step - apart % step < y_row + size
 
 
 # --------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from numba_linear.cpu.machine import (
     tile_shape,
     vectors,
 )
-from numba_linear.cpu.panels import pack_a, pack_b, panel_terms, tile_height
+from numba_linear.cpu.panels import pack_a, pack_b, tile_height
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tile import tile
@@ -42,11 +42,6 @@ from numba_linear.cpu.tile import tile
 
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
-
-
-@njit
-def round_up(value, multiple):
-    return (value + multiple - 1) // multiple * multiple
 
 
 @resident
@@ -99,7 +94,7 @@ def tiles_of_panel(
             a_at_row, a_at_term = size, height * size
             if a_term == size:
                 a_at_row, a_at_term = LEAF * size, size
-            a_packed += height * panel_terms(steps) * size
+            a_packed += height * (steps + LEAF) * size
         tile(
             tile_shape(tiling, len(heights(tiling)) + index // 2 if narrow else index),
             a_at,
@@ -139,7 +134,7 @@ def contract(
         levels += 1
     small = scratch(SMALL)
     if rows == 1 and b_term == size:
-        partials = round_up(4 * levels * most_columns * size, 64)
+        partials = 4 * levels * most_columns * size
         need = partials + (terms * size if a_term != size else 0)
         work = allocate(need) if need > SMALL else small
         if a_term != size:
@@ -176,7 +171,7 @@ def contract(
     keep = not b_direct and rows > block_rows
     block_columns = cols
     b_leaf = LEAF * most_columns * size
-    panel_bytes = block * b_leaf if leaves > 1 else round_up(terms, 16) * most_columns * size
+    panel_bytes = block * b_leaf if leaves > 1 else (terms + 16) * most_columns * size
     if keep:
         whole = leaves * b_leaf if leaves > 1 else panel_bytes
         if whole * 8 <= b_bytes(tiling):
@@ -185,7 +180,7 @@ def contract(
         else:
             keep = False
     if leaves > block:
-        fit = b_bytes(tiling) // (round_up(block_rows, most_rows) * size * kept_levels)
+        fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
     block_columns = min(block_columns, cols)
     panels = (block_columns + most_columns - 1) // most_columns
@@ -194,16 +189,16 @@ def contract(
     # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
     apart = a_row >= 4096 if a_term == size else a_term >= 2048 or a_row != size
     a_pack = apart and panels >= 4 and rows >= 2 * most_rows
-    a_block = (block_rows + most_rows) * block * LEAF * size + 4096 if a_pack else 0
+    a_block = (block_rows + most_rows) * (block + 1) * LEAF * size + 4096 if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + 16 * most_columns * size
     # A tile's partials of levels below a block of leaves are used up within it, the others are kept.
     partial_bytes = min(levels, block_levels(tiling)) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
     need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
     work = allocate(need) if need > SMALL else small
-    a_packed = round_up(work, 64)
-    b_packed = round_up(a_packed + a_block, 64)
-    partials = round_up(b_packed + b_block, 64)
+    a_packed = (work + 63) & -64
+    b_packed = (a_packed + a_block + 63) & -64
+    partials = (b_packed + b_block + 63) & -64
     kept = partials + partial_bytes
     bias_row = scratch(1024)
 

@@ -119,7 +119,8 @@ class Emitter:
             number = self.builder.fptrunc(number, self.scalar)
         unset = ir.Constant(ir.VectorType(number.type, self.shape.columns), ir.Undefined)
         value = self.builder.insert_element(unset, number, ir.Constant(INT32, 0))
-        return self.shuffle(value, unset, [0] * self.shape.columns)
+        first = ir.Constant(ir.VectorType(INT32, self.shape.columns), None)
+        return self.builder.shuffle_vector(value, unset, first)
 
     def shuffle(self, left, right, columns):
         columns = ir.Constant(ir.VectorType(INT32, len(columns)), columns)

@@ -29,12 +29,6 @@ from numba_linear.cpu.rule import LEAF
 
 
 @njit
-def panel_terms(steps):
-    """Terms for which a panel of A has room."""
-    return (steps + LEAF - 1) // LEAF * LEAF
-
-
-@njit
 def tile_height(tiling, left, rows, narrow):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
 
@@ -95,7 +89,6 @@ FEW = 32
 def pack_a(tiling, a, a_row, a_term, rows, steps, to):
     """`steps` terms of `rows` rows of A into panels, one for each tile."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    span = panel_terms(steps)
     for begin in range(0, steps, FEW if a_term != size else max(1, steps)):
         row = 0
         panel = to
@@ -126,4 +119,4 @@ def pack_a(tiling, a, a_row, a_term, rows, steps, to):
                     for r in range(height):
                         copy(tiling, panel + (p * height + r) * size, source + p * a_term + r * a_row)
             row += height
-            panel += height * span * size
+            panel += height * (steps + LEAF) * size

@@ -65,7 +65,9 @@ class Resident:
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
         self.result = types.intp if self.signature.return_annotation is int else types.none
-        self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
+        self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, error_model="numpy", **options)(
+            function
+        )
         self.dispatcher._can_compile = False  # what `disable_compile` sets once something is
         self.cached = None
         self.addresses = {}

@@ -1,7 +1,5 @@
 """The register tile: the summation rule on rows × columns sums at once."""
 
-from numba import njit
-
 from numba_linear.cpu.fragment import (
     add,
     add_row,
@@ -18,15 +16,7 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.resident import resident
-from numba_linear.cpu.rule import LEAF, leaf_count
-
-
-@njit
-def partial_of(shape, level, partials, kept, low):
-    """Where the partial sum of 2^level leaves waits: below `low`, it does not outlive the call."""
-    if level < low:
-        return partials + level * fragment_bytes(shape)
-    return kept + (level - low) * fragment_bytes(shape)
+from numba_linear.cpu.rule import LEAF
 
 
 @resident
@@ -51,27 +41,27 @@ def tile(
     ahead,
     divisor: float,
 ):
-    final = leaf_count(terms) - 1
+    final = max(terms - 1, 0) // LEAF
+    kept -= low * fragment_bytes(shape)
     for q in range(first, end):
         acc = zero(shape)
         steps = min(LEAF, terms - q * LEAF)
-        for p in range(0, steps, 4):
+        for p in range(steps):
             prefetch(ahead + 16 * p)
-            for r in range(p, min(p + 4, steps)):
-                acc = outer(acc, a + r * a_term, a_row, b)
-                b += b_term
-        ahead += 16 * steps
+            acc = outer(acc, a + p * a_term, a_row, b + p * b_term)
         a += a_leaf
+        b += LEAF * b_term
+        ahead += 16 * LEAF
 
         pending = q if q == final else q & ~(q + 1)
         level = 0
         while pending >> level:
             if pending >> level & 1:
-                partial = partial_of(shape, level, partials, kept, low)
+                partial = (partials if level < low else kept) + level * fragment_bytes(shape)
                 acc = add(load(shape, partial, row_bytes(shape)), acc)
             level += 1
         if q < final:
-            partial = partial_of(shape, level, partials, kept, low)
+            partial = (partials if level < low else kept) + level * fragment_bytes(shape)
             store(acc, partial, row_bytes(shape))
         else:
             if bias:
