@@ -1,6 +1,8 @@
 """``python -m numba_linear``: prove the package on this machine, or run one part of the proof."""
 
 import argparse
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 1 where a check failed, 2 where the input was wrong, 130 after Ctrl-C.
+        The exit code: 0, or 1 where a check failed, 2 where the input was wrong.
     """
     options = _parser().parse_args(argv)
     try:
@@ -28,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"numba_linear: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,5 +152,18 @@ def _everything(options: argparse.Namespace) -> bool:
     return verified and trained
 
 
+def _stop(signal_number: int, frame: object) -> None:
+    """End the process at once.
+
+    A KeyboardInterrupt would not do: raised while LLVM calls back into Python, it is printed and
+    forgotten, and everything goes on.
+    """
+    os.write(2, b"\nstopped\n")
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    # Where Ctrl-C is ignored, as in a shell's background, it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
     raise SystemExit(main())

@@ -2,10 +2,17 @@
 
 import os
 
+cores = os.cpu_count() or 1
 # More threads than most test shapes have tiles, also where the machine has fewer cores.
-os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, os.cpu_count() or 1)))
+os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, cores)))
+# OpenMP's threads spin while they wait; where other programs run too, ten times the tests' time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import numba
 from hypothesis import HealthCheck, settings
+
+# As many as there are cores, but for the tests that set another number.
+numba.set_num_threads(cores)
 
 settings.register_profile(
     "ci",

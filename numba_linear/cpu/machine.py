@@ -81,7 +81,7 @@ def tiling_for(dtype):
         dtype,
         rows=TILE_ROWS[vector_bytes()],
         columns=TILE_VECTORS * lanes,
-        block_leaves=4,
+        block_leaves=16 // (dtype.bitwidth // 8),
         a_bytes=cache_bytes(2) * 3 // 8,
         b_bytes=min(cache_bytes(3) // 2, 16 << 20),
     )
