@@ -1,6 +1,7 @@
 """``python -m numba_linear``: prove the package on this machine, or run one part of the proof."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -158,6 +159,9 @@ def _stop(signal_number: int, frame: object) -> None:
     A KeyboardInterrupt would not do: raised while LLVM calls back into Python, it is printed and
     forgotten, and everything goes on.
     """
+    # What was interrupted may be a write to the same buffer.
+    with contextlib.suppress(RuntimeError):
+        sys.stdout.flush()
     os.write(2, b"\nstopped\n")
     os._exit(130)
 

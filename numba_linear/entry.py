@@ -6,9 +6,10 @@ Every function returns a code of `checks`: FINE, or what is wrong, and then noth
 from numba import njit
 
 from numba_linear.checks import EMPTY_MEAN, FINE, OVERLAP, SHAPES
-from numba_linear.cpu.contract import contract_into
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.parallel import contract_into
 from numba_linear.cpu.resident import resident
 from numba_linear.operand import Operand, address, dim, ndim, stride, writable
 
@@ -127,149 +128,99 @@ def divisor_of(reduction, K):
 
 
 @resident
-def per_sample(
-    a: Operand, out: Operand, mode, b, b_col, b_term, bias, bias_step, cols, terms
-):
-    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however its rows lie."""
-    tiling = tiling_of(a)
+def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols, terms):
+    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however their rows lie."""
     a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
-    rows = count(a, 1)
-    runs = 1
+    rows, runs = count(a, 1), 1
     if a_row == NO_STRIDE or out_row == NO_STRIDE:
-        # rows of the innermost batch dimension still lie evenly
-        runs = count(a, 2)
-        rows = last(a, 2)
+        # those of the innermost batch dimension still lie evenly
+        rows, runs = last(a, 2), count(a, 2)
         a_row, out_row = stride(a, ndim(a) - 2), stride(out, ndim(out) - 2)
+    a_col, out_col = stride(a, ndim(a) - 1), stride(out, ndim(out) - 1)
     for run in range(runs):
         a_at, out_at = address(a), address(out)
         if runs > 1:
             a_at += offset(a, 1, run * rows)
             out_at += offset(out, 1, run * rows)
         contract_into(
-            tiling,
+            tiling_of(a),
             mode,
-            a_at,
-            a_row,
-            stride(a, ndim(a) - 1),
+            Matrix(a_at, a_row, a_col),
             b,
-            b_col,
-            b_term,
-            out_at,
-            out_row,
-            stride(out, ndim(out) - 1),
-            bias,
-            bias_step,
-            0.0,
+            Matrix(out_at, out_row, out_col),
             rows,
             cols,
             terms,
+            bias,
+            bias_step,
+            0.0,
         )
 
 
 @njit
-def evenly(tiling, x):
-    """(address, row stride, copy to release) of x with its rows evenly apart; 0: nothing copied."""
-    step = rows_stride(x, 1)
-    if step != NO_STRIDE:
-        return address(x), step, 0
-    size, n = item_bytes(tiling), last(x)
-    K = count(x, 1)
+def by_sample(x, k):
+    """Features × 1 sample, the k-th, as a matrix."""
+    return Matrix(address(x) + offset(x, 1, k), stride(x, ndim(x) - 1), 0)
+
+
+@resident
+def gather(x: Operand) -> int:
+    """The address of a copy of x with its rows evenly apart, 0 where they are so already."""
+    if rows_stride(x, 1) != NO_STRIDE:
+        return 0
+    tiling = tiling_of(x)
+    size, n, K = item_bytes(tiling), last(x), count(x, 1)
     copied = allocate(K * n * size)
     for k in range(K):
-        row = address(x) + offset(x, 1, k)
+        row = by_sample(x, k)
         for j in range(n):
-            copy(tiling, copied + (k * n + j) * size, row + j * stride(x, ndim(x) - 1))
-    return copied, n * size, copied
+            copy(tiling, copied + (k * n + j) * size, row.at + j * row.row)
+    return copied
+
+
+@njit
+def by_feature(x, copied):
+    """Features × samples as a matrix, of x or of its copy."""
+    if copied:
+        size = item_bytes(tiling_of(x))
+        return Matrix(copied, size, last(x) * size)
+    return Matrix(address(x), stride(x, ndim(x) - 1), rows_stride(x, 1))
 
 
 @resident
 def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode):
-    """③–⑦ and their mean or sum over the batch."""
+    """③–⑦ for each sample, or their mean or sum over the batch."""
     tiling = tiling_of(g)
     K, m, n = count(g, 1), last(g), last(x)
-    g_step, x_step = stride(g, ndim(g) - 1), stride(x, ndim(x) - 1)
     out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
     if reduction == NONE:
         for k in range(K):
-            contract_into(
-                tiling,
-                mode,
-                address(g) + offset(g, 1, k),
-                g_step,
-                0,
-                address(x) + offset(x, 1, k),
-                x_step,
-                0,
-                address(out) + offset(out, 2, k),
-                out_row,
-                out_col,
-                0,
-                0,
-                0.0,
-                m,
-                n,
-                1,
-            )
+            c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
+            contract_into(tiling, mode, by_sample(g, k), by_sample(x, k), c, m, n, 1, 0, 0, 0.0)
         return
-    g_at, g_row, g_copy = evenly(tiling, g)
-    x_at, x_row, x_copy = evenly(tiling, x)
-    contract_into(
-        tiling,
-        mode,
-        g_at,
-        g_step,
-        g_row,
-        x_at,
-        x_step,
-        x_row,
-        address(out),
-        out_row,
-        out_col,
-        0,
-        0,
-        divisor_of(reduction, K),
-        m,
-        n,
-        K,
-    )
+    g_copy, x_copy = gather(g), gather(x)
+    a, b = by_feature(g, g_copy), by_feature(x, x_copy)
+    c = Matrix(address(out), out_row, out_col)
+    contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor_of(reduction, K))
     release(g_copy)
     release(x_copy)
 
 
 @resident
 def bias_sum(g: Operand, out: Operand, reduction, mode):
-    """⑧–⑪ and their mean or sum over the batch: the terms are 1 · g."""
+    """⑧–⑪ for each sample, or their mean or sum over the batch: the terms are 1 · g."""
     tiling = tiling_of(g)
-    K, m = count(g, 1), last(g)
-    g_step, out_step = stride(g, ndim(g) - 1), stride(out, ndim(out) - 1)
-    ones = one(tiling)
+    K, m, out_col = count(g, 1), last(g), stride(out, ndim(out) - 1)
+    ones = Matrix(one(tiling), 0, 0)
     if reduction == NONE:
         for k in range(K):
-            g_at, out_at = address(g) + offset(g, 1, k), address(out) + offset(out, 1, k)
-            contract_into(
-                tiling, mode, ones, 0, 0, g_at, g_step, 0, out_at, 0, out_step, 0, 0, 0.0, 1, m, 1
-            )
+            c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
+            contract_into(tiling, mode, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
         return
-    g_at, g_row, g_copy = evenly(tiling, g)
-    contract_into(
-        tiling,
-        mode,
-        ones,
-        0,
-        0,
-        g_at,
-        g_step,
-        g_row,
-        address(out),
-        0,
-        out_step,
-        0,
-        0,
-        divisor_of(reduction, K),
-        1,
-        m,
-        K,
-    )
+    g_copy = gather(g)
+    c = Matrix(address(out), 0, out_col)
+    divisor = divisor_of(reduction, K)
+    contract_into(tiling, mode, ones, by_feature(g, g_copy), c, 1, m, K, 0, 0, divisor)
     release(g_copy)
 
 
@@ -296,7 +247,8 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
     if biased and overlap(out, b, size):
         return OVERLAP + 2
     bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
-    per_sample(x, out, mode, address(w), stride(w, 0), stride(w, 1), bias, bias_step, m, n)
+    by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
+    per_sample(x, out, mode, by_output, bias, bias_step, m, n)
     return FINE
 
 
@@ -312,7 +264,7 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
         return OVERLAP
     if overlap(out, w, size):
         return OVERLAP + 1
-    per_sample(g, out, mode, address(w), stride(w, 1), stride(w, 0), 0, 0, n, m)
+    per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
     return FINE
 
 
@@ -387,7 +339,8 @@ def run_backward(
         for j in range(i):
             if overlap(arrays[i], arrays[j], size):
                 return OVERLAP + 8 * (i - 3) + j
-    per_sample(g, out_input, mode, address(w), stride(w, 1), stride(w, 0), 0, 0, n, m)
+    by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
+    per_sample(g, out_input, mode, by_input, 0, 0, n, m)
     weight_sum(g, x, out_weight, reduction, mode)
     bias_sum(g, out_bias, reduction, mode)
     return FINE

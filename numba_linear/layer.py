@@ -13,7 +13,7 @@ from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import ArgumentError, ReductionError, is_none
-from numba_linear.cpu.contract import AUTO, PARALLEL, SERIAL
+from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
     MEAN,
     NONE,

@@ -85,8 +85,8 @@ def run() -> bool:
     error, count = _gradient_error()
     return passed & _verdict(
         error <= TOLERANCE,
-        f"gradients agree with finite differences in float64: {count} derivatives, "
-        f"relative error {error:.0e}, at most {TOLERANCE:.0e} expected",
+        f"gradients agree with {count} finite differences in float64: "
+        f"relative error {error:.0e}, limit {TOLERANCE:.0e}",
     )
 
 

@@ -9,14 +9,12 @@ registers, LLVM splits it. Addresses and strides are integers, in bytes.
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `add(left, right)`                  left + right
-`add_row(acc, b)`                   acc[r, c] + b[c]
-`multiply(acc, s)`                  acc · s
-`divide(acc, s)`                    acc / s
+`finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
-`load_part(…, rows, cols)`          the same, reading nothing beyond rows × cols
-`store(acc, c, c_row)`              to rows of a matrix
-`store_part(…, cols)`               the same, writing nothing beyond cols
+`load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`store(acc, c, c_row)`              to rows of a matrix
+`put(acc, c, c_row, cols)`          the same, of which nothing beyond cols is written
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       ask for the cache line at a
 ==================================  ============================================================
@@ -204,33 +202,31 @@ def add(typingctx, left, right):
 
 
 @intrinsic
-def add_row(typingctx, acc, b):
+def finish(typingctx, acc, bias, divisor):
+    """`bias` is an address, 0 for none; `divisor` 0 for none, negative for -1 / s with s a power of two,
+    by whose exact inverse it is then quicker to multiply."""
+
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        row = e.load(builder.inttoptr(args[1], e.vector.as_pointer()))
-        return e.pack([builder.fadd(x, row) for x in e.unpack(args[0])])
+        fragment, bias, divisor = args
+        slot = cgutils.alloca_once_value(builder, fragment)
 
-    return acc(acc, types.intp), codegen
+        def each(change):
+            builder.store(e.pack([change(x) for x in e.unpack(builder.load(slot))]), slot)
 
+        none = ir.Constant(divisor.type, 0.0)
+        with builder.if_then(cgutils.is_not_null(builder, bias)):
+            row = e.load(builder.inttoptr(bias, e.vector.as_pointer()))
+            each(lambda x: builder.fadd(x, row))
+        with builder.if_then(builder.fcmp_ordered(">", divisor, none)):
+            s = e.splat(divisor)
+            each(lambda x: builder.fdiv(x, s))
+        with builder.if_then(builder.fcmp_ordered("<", divisor, none)):
+            inverse = e.splat(builder.fsub(none, divisor))
+            each(lambda x: builder.fmul(x, inverse))
+        return builder.load(slot)
 
-@intrinsic
-def multiply(typingctx, acc, s):
-    def codegen(context, builder, sig, args):
-        e = Emitter(builder, acc)
-        s = e.splat(args[1])
-        return e.pack([builder.fmul(x, s) for x in e.unpack(args[0])])
-
-    return acc(acc, types.float64), codegen
-
-
-@intrinsic
-def divide(typingctx, acc, s):
-    def codegen(context, builder, sig, args):
-        e = Emitter(builder, acc)
-        s = e.splat(args[1])
-        return e.pack([builder.fdiv(x, s) for x in e.unpack(args[0])])
-
-    return acc(acc, types.float64), codegen
+    return acc(acc, types.intp, types.float64), codegen
 
 
 @intrinsic
@@ -244,23 +240,15 @@ def load(typingctx, shape, a, a_row):
 
 
 @intrinsic
-def load_part(typingctx, shape, a, a_row, rows, cols):
-    """Rows from `rows` on repeat the last one; columns from `cols` on are +0."""
+def load_part(typingctx, shape, a, cols):
+    """Columns from `cols` on are +0."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, shape)
-        _, a, a_row, rows, cols = args
-        last = builder.sub(rows, ir.Constant(INT64, 1))
-        mask = e.mask(cols)
-        values = []
-        for r in range(shape.rows):
-            r = ir.Constant(INT64, r)
-            r = builder.select(builder.icmp_signed("<", last, r), last, r)
-            values.append(e.load(e.at(a, a_row, r, e.vector), mask))
-        return e.pack(values)
+        _, a, cols = args
+        return e.pack([e.load(builder.inttoptr(a, e.vector.as_pointer()), e.mask(cols))])
 
-    intp = types.intp
-    return shape.fragment(shape, intp, intp, intp, intp), codegen
+    return shape.fragment(shape, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -275,12 +263,19 @@ def store(typingctx, acc, c, c_row):
 
 
 @intrinsic
-def store_part(typingctx, acc, c, c_row, cols):
+def put(typingctx, acc, c, c_row, cols):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        mask = e.mask(args[3])
-        for r, row in enumerate(e.unpack(args[0])):
-            e.store(row, e.at(args[1], args[2], r, e.vector), mask)
+        fragment, c, c_row, cols = args
+        whole = builder.icmp_signed(">=", cols, ir.Constant(INT64, acc.columns))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                for r, row in enumerate(e.unpack(fragment)):
+                    e.store(row, e.at(c, c_row, r, e.vector))
+            with otherwise:
+                mask = e.mask(cols)
+                for r, row in enumerate(e.unpack(fragment)):
+                    e.store(row, e.at(c, c_row, r, e.vector), mask)
         return context.get_dummy_value()
 
     return types.void(acc, types.intp, types.intp, types.intp), codegen

@@ -20,10 +20,11 @@ from numba_linear.cpu.fragment import (
     load,
     load_columns,
     load_part,
+    put,
     store,
-    store_part,
 )
 from numba_linear.cpu.machine import heights, square, vector, vectors
+from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
 
@@ -46,38 +47,30 @@ def tile_height(tiling, left, rows, narrow):
 
 
 @resident
-def pack_b(tiling, b, b_col, b_term, steps, cols, width, to):
-    """`steps` terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
+def pack_b(tiling, b: Matrix, cols, terms, width, to):
+    """The terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    to_term = width * size
-    if b_col == size and cols == columns_of(tiling):
-        for p in range(steps):
-            store(load(vectors(tiling), b + p * b_term, 0), to + p * to_term, 0)
-    elif b_col == size:
-        for p in range(steps):
-            for j in range(0, width, lanes):
-                source = b + p * b_term + j * size
-                if cols - j >= lanes:
-                    numbers = load(vector(tiling), source, 0)
-                else:
-                    numbers = load_part(vector(tiling), source, 0, 1, max(0, cols - j))
-                store(numbers, to + p * to_term + j * size, 0)
-    elif b_term == size:
-        for j in range(0, cols, lanes):
-            for p in range(0, steps, lanes):
-                source = b + j * b_col + p * size
-                target = to + p * to_term + j * size
-                if cols - j >= lanes and steps - p >= lanes:
-                    store(load_columns(square(tiling), source, b_col), target, to_term)
-                else:
-                    for i in range(min(lanes, steps - p)):
-                        for r in range(min(lanes, cols - j)):
-                            copy(tiling, target + i * to_term + r * size, source + r * b_col + i * size)
+    row = width * size
+    if b.row == size and cols == columns_of(tiling):
+        for p in range(terms):
+            store(load(vectors(tiling), b.at + p * b.col, 0), to + p * row, 0)
+    elif b.row == size:
+        for p in range(terms):
+            for j in range(0, cols, lanes):
+                numbers = load_part(vector(tiling), b.at + p * b.col + j * size, cols - j)
+                store(numbers, to + p * row + j * size, 0)
     else:
-        for p in range(steps):
-            for j in range(width):
-                source = b + p * b_term + min(j, cols - 1) * b_col
-                copy(tiling, to + p * to_term + j * size, source)
+        for j in range(0, cols, lanes):
+            for p in range(0, terms, lanes):
+                source = b.at + j * b.row + p * b.col
+                target = to + p * row + j * size
+                if b.col == size and cols - j >= lanes and terms - p >= lanes:
+                    store(load_columns(square(tiling), source, b.row), target, row)
+                else:
+                    for i in range(min(lanes, terms - p)):
+                        for r in range(min(lanes, cols - j)):
+                            number = source + r * b.row + i * b.col
+                            copy(tiling, target + i * row + r * size, number)
 
 
 #: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level cache
@@ -86,37 +79,31 @@ FEW = 32
 
 
 @resident
-def pack_a(tiling, a, a_row, a_term, rows, steps, to):
-    """`steps` terms of `rows` rows of A into panels, one for each tile."""
+def pack_a(tiling, a: Matrix, rows, terms, to):
+    """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    for begin in range(0, steps, FEW if a_term != size else max(1, steps)):
+    for begin in range(0, terms, FEW if a.col != size else terms):
         row = 0
         panel = to
         while row < rows:
             height = heights(tiling)[tile_height(tiling, rows - row, rows, False)]
             row = min(row, rows - height)
-            source = a + row * a_row
-            if a_term == size:
+            source = a.at + row * a.row
+            if a.col == size:
                 for r in range(height):
-                    for q in range(0, steps, LEAF):
-                        leaf = panel + (q * height + r * LEAF) * size
-                        few = min(LEAF, steps - q)
-                        even = few // lanes * lanes
-                        for p in range(0, even, lanes):
-                            numbers = load(vector(tiling), source + (q + p) * size, 0)
-                            store(numbers, leaf + p * size, 0)
-                        if few > even:
-                            at = source + (q + even) * size
-                            numbers = load_part(vector(tiling), at, 0, 1, few - even)
-                            store(numbers, leaf + even * size, 0)
-                    source += a_row
-            elif a_row == size and height <= lanes:
-                for p in range(begin, min(steps, begin + FEW)):
-                    numbers = load_part(vector(tiling), source + p * a_term, 0, 1, height)
-                    store_part(numbers, panel + p * height * size, 0, height)
+                    for q in range(0, terms, LEAF):
+                        for p in range(q, min(q + LEAF, terms), lanes):
+                            numbers = load_part(vector(tiling), source + p * size, terms - p)
+                            store(numbers, panel + (q * height + r * LEAF + p - q) * size, 0)
+                    source += a.row
+            elif a.row == size and height <= lanes:
+                for p in range(begin, min(terms, begin + FEW)):
+                    numbers = load_part(vector(tiling), source + p * a.col, height)
+                    put(numbers, panel + p * height * size, 0, height)
             else:
-                for p in range(begin, min(steps, begin + FEW)):
+                for p in range(begin, min(terms, begin + FEW)):
                     for r in range(height):
-                        copy(tiling, panel + (p * height + r) * size, source + p * a_term + r * a_row)
+                        number = source + p * a.col + r * a.row
+                        copy(tiling, panel + (p * height + r) * size, number)
             row += height
-            panel += height * (steps + LEAF) * size
+            panel += height * (terms + LEAF) * size

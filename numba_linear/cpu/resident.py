@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from numba_linear.cpu.matrix import Matrix
+
 RESIDENTS = {}  # name → Resident
 
 
@@ -74,7 +76,11 @@ class Resident:
 
     def typed(self, first):
         """The signature for the type of the first argument."""
-        kinds = {float: types.float64, inspect.Parameter.empty: types.intp}
+        kinds = {
+            inspect.Parameter.empty: types.intp,
+            float: types.float64,
+            Matrix: types.NamedUniTuple(types.intp, 3, Matrix),
+        }
         rest = [kinds.get(annotation, first) for annotation in self.annotations[1:]]
         return self.result(first, *rest)
 
@@ -127,8 +133,8 @@ def need(name, first):
 def resident(function=None, no_cpython_wrapper=True, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
-    The other parameters are integers, float64 if annotated `float`, and of the first one's type if
-    annotated otherwise; a result is an integer, annotated `int`. `options` go to `numba.njit`.
+    The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's type
+    if annotated otherwise; a result is an integer, annotated `int`. `options` go to `numba.njit`.
     """
     options["no_cpython_wrapper"] = no_cpython_wrapper
     if function is None:

@@ -2,61 +2,73 @@
 
 from numba_linear.cpu.fragment import (
     add,
-    add_row,
-    columns_of,
-    divide,
+    finish,
     fragment_bytes,
     load,
-    multiply,
     outer,
     prefetch,
+    put,
     row_bytes,
     store,
-    store_part,
     zero,
 )
+from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import resident
-from numba_linear.cpu.rule import LEAF
+from numba_linear.cpu.rule import LEAF, pending
 
 
 @resident
 def tile(
     shape,
-    a,
-    a_row,
-    a_term,
+    a: Matrix,
     a_leaf,
-    b,
-    b_term,
-    first,
-    end,
+    b: Matrix,
+    c: Matrix,
+    cols,
     terms,
+    begin,
+    end,
     partials,
     kept,
     low,
-    c,
-    c_row,
-    cols,
     bias,
-    ahead,
     divisor: float,
+    ahead,
 ):
+    """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf C.
+
+    Parameters
+    ----------
+    a : Matrix
+        Rows × terms, from leaf `begin` on; the next leaf lies `a_leaf` bytes further.
+    b : Matrix
+        Columns × terms, from leaf `begin` on; the columns of a term are contiguous.
+    c : Matrix
+        Rows × columns; of each row, which is contiguous, `cols` numbers are written.
+    partials, kept : address
+        Where a partial sum of 2^level leaves waits for the rest of the sum: below level `low` in
+        `partials`, which are used up by `end`, from there on in `kept`.
+    bias, divisor
+        As in `finish`.
+    ahead : address
+        What to ask for meanwhile: 2048³ runs at 207 GF with it and at 193 without.
+    """
     final = max(terms - 1, 0) // LEAF
     kept -= low * fragment_bytes(shape)
-    for q in range(first, end):
+    at, bt = a.at, b.at
+    for q in range(begin, end):
         acc = zero(shape)
-        steps = min(LEAF, terms - q * LEAF)
-        for p in range(steps):
+        for p in range(min(LEAF, terms - q * LEAF)):
             prefetch(ahead + 16 * p)
-            acc = outer(acc, a + p * a_term, a_row, b + p * b_term)
-        a += a_leaf
-        b += LEAF * b_term
+            acc = outer(acc, at + p * a.col, a.row, bt + p * b.col)
+        at += a_leaf
+        bt += LEAF * b.col
         ahead += 16 * LEAF
 
-        pending = q if q == final else q & ~(q + 1)
+        levels = pending(q, final)
         level = 0
-        while pending >> level:
-            if pending >> level & 1:
+        while levels >> level:
+            if levels >> level & 1:
                 partial = (partials if level < low else kept) + level * fragment_bytes(shape)
                 acc = add(load(shape, partial, row_bytes(shape)), acc)
             level += 1
@@ -64,13 +76,4 @@ def tile(
             partial = (partials if level < low else kept) + level * fragment_bytes(shape)
             store(acc, partial, row_bytes(shape))
         else:
-            if bias:
-                acc = add_row(acc, bias)
-            if divisor > 0.0:
-                acc = divide(acc, divisor)
-            elif divisor < 0.0:
-                acc = multiply(acc, -divisor)
-            if cols >= columns_of(shape):
-                store(acc, c, c_row)
-            else:
-                store_part(acc, c, c_row, cols)
+            put(finish(acc, bias, divisor), c.at, c.row, cols)

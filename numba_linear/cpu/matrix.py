@@ -1,0 +1,19 @@
+"""A matrix of numbers anywhere in memory."""
+
+from typing import NamedTuple
+
+from numba import njit
+
+
+class Matrix(NamedTuple):
+    """Number [i, j] lies at the address `at + i * row + j * col`; strides are in bytes."""
+
+    at: int
+    row: int
+    col: int
+
+
+@njit
+def from_number(m, i, j):
+    """The matrix that begins at number [i, j] of m."""
+    return Matrix(m.at + i * m.row + j * m.col, m.row, m.col)

@@ -1,0 +1,204 @@
+"""The contraction on the caller's thread or on several: where to cut it, the bits being the same.
+
+C is cut into rows and columns; where it is small and its sums are long, the terms are cut instead, at
+aligned groups of leaves, which are nodes of the rule's tree.
+"""
+
+from numba import njit, prange, types
+
+from numba_linear.cpu.contract import contract
+from numba_linear.cpu.fragment import (
+    add,
+    allocate,
+    columns_of,
+    copy,
+    finish,
+    item_bytes,
+    load_part,
+    put,
+    release,
+    rows_of,
+    scratch,
+    store,
+)
+from numba_linear.cpu.machine import vectors
+from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.resident import resident
+from numba_linear.cpu.rule import LEAF, leaf_count
+
+#: How a call may use threads: as many as pay, the caller's alone, or all.
+AUTO, SERIAL, PARALLEL = 0, 1, 2
+
+#: Multiply-adds from which a second thread pays for its launch.
+PARALLEL_WORK = 1 << 19
+
+#: Bytes of C up to which its terms may be cut, each part with a C of its own.
+SMALL_C = 128 << 10
+
+# `numba.get_num_threads` as the symbol that Numba's own parallel code calls: unlike the function, it lets
+# the caller be cached. The parallel functions below, compiled or loaded first, make it resolve.
+num_threads = types.ExternalFunction("get_num_threads", types.intc())
+
+
+@njit
+def cut(extent, grain, parts, i):
+    """Where the i-th of nearly equal parts begins, at a multiple of `grain`."""
+    grains = (extent + grain - 1) // grain
+    return min(extent, grains * i // parts * grain)
+
+
+@resident(parallel=True)
+def contract_parts(
+    tiling,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    bias,
+    divisor: float,
+    row_parts,
+    col_parts,
+):
+    """`contract` on row_parts × col_parts parts of C at once."""
+    size = item_bytes(tiling)
+    for i in prange(row_parts * col_parts):
+        row = cut(rows, rows_of(tiling), row_parts, i // col_parts)
+        end_row = cut(rows, rows_of(tiling), row_parts, i // col_parts + 1)
+        col = cut(cols, columns_of(tiling), col_parts, i % col_parts)
+        end_col = cut(cols, columns_of(tiling), col_parts, i % col_parts + 1)
+        contract(
+            tiling,
+            from_number(a, row, 0),
+            from_number(b, col, 0),
+            from_number(c, row, col),
+            end_row - row,
+            end_col - col,
+            terms,
+            bias + col * size if bias else 0,
+            divisor,
+        )
+
+
+@resident(parallel=True)
+def contract_terms(
+    tiling,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    bias,
+    divisor: float,
+    part_terms,
+):
+    """`contract` on parts of the terms at once, each a node of the tree, and the tree above them."""
+    size, width = item_bytes(tiling), columns_of(tiling)
+    parts = (terms + part_terms - 1) // part_terms
+    row = (cols + width - 1) // width * width * size
+    work = allocate(parts * rows * row)
+    for i in prange(parts):
+        contract(
+            tiling,
+            from_number(a, 0, i * part_terms),
+            from_number(b, 0, i * part_terms),
+            Matrix(work + i * rows * row, row, size),
+            rows,
+            cols,
+            min(part_terms, terms - i * part_terms),
+            0,
+            0.0,
+        )
+    # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's tree.
+    reach = 1
+    while reach < parts:
+        for i in range(0, parts - reach, 2 * reach):
+            left, right = work + i * rows * row, work + (i + reach) * rows * row
+            for at in range(0, rows * row, width * size):
+                left_sum = load_part(vectors(tiling), left + at, width)
+                store(add(left_sum, load_part(vectors(tiling), right + at, width)), left + at, 0)
+        reach *= 2
+    bias_row = scratch(1024)
+    for r in range(rows):
+        for j in range(0, cols, width):
+            acc = load_part(vectors(tiling), work + r * row + j * size, width)
+            bias_at = 0
+            if bias:
+                bias_at = bias_row
+                store(load_part(vectors(tiling), bias + j * size, cols - j), bias_row, 0)
+            target = from_number(c, r, j).at
+            put(finish(acc, bias_at, divisor), target, 0, cols - j)
+    release(work)
+
+
+@resident
+def contract_into(
+    tiling,
+    mode,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    bias,
+    bias_step,
+    divisor: float,
+):
+    """The contraction into a C, and with a bias, of any strides."""
+    size = item_bytes(tiling)
+    row_of_bias = 0
+    if bias and bias_step != size:
+        row_of_bias = allocate(cols * size)
+        for j in range(cols):
+            copy(tiling, row_of_bias + j * size, bias + j * bias_step)
+        bias = row_of_bias
+    threads = 1
+    if c.col == size and (mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK)):
+        threads = num_threads()
+    leaves = leaf_count(terms)
+    if c.col != size:
+        contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
+    elif threads == 1:
+        contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
+    elif rows * cols * size <= SMALL_C and leaves >= 4 * threads:
+        part_terms = LEAF
+        while part_terms * 8 * threads < terms:
+            part_terms *= 2
+        contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
+    else:
+        row_parts, col_parts = threads, 1
+        if rows < rows_of(tiling) * threads and cols > rows:
+            row_parts, col_parts = 1, threads
+        contract_parts(tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts)
+    release(row_of_bias)
+
+
+@resident
+def contract_scattered(
+    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
+):
+    """Where the rows of C are not contiguous: block by block by way of one whose rows are."""
+    size, most = item_bytes(tiling), 256
+    block = allocate(min(rows, most) * min(cols, most) * size)
+    for i in range(0, rows, most):
+        for j in range(0, cols, most):
+            some_rows, some_cols = min(most, rows - i), min(most, cols - j)
+            contract(
+                tiling,
+                from_number(a, i, 0),
+                from_number(b, j, 0),
+                Matrix(block, some_cols * size, size),
+                some_rows,
+                some_cols,
+                terms,
+                bias + j * size if bias else 0,
+                divisor,
+            )
+            for r in range(some_rows):
+                for s in range(some_cols):
+                    number = block + (r * some_cols + s) * size
+                    copy(tiling, from_number(c, i + r, j + s).at, number)
+    release(block)
