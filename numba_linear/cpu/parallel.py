@@ -14,6 +14,7 @@ from numba_linear.cpu.fragment import (
     copy,
     finish,
     item_bytes,
+    load,
     load_part,
     put,
     release,
@@ -60,76 +61,66 @@ def contract_parts(
     divisor: float,
     row_parts,
     col_parts,
+    part_terms,
+    part_bytes,
 ):
-    """`contract` on row_parts × col_parts parts of C at once."""
+    """`contract` on row_parts × col_parts parts of C at once, or on parts of the terms.
+
+    Each part of the terms has a C of its own, `part_bytes` from the one before.
+    """
     size = item_bytes(tiling)
-    for i in prange(row_parts * col_parts):
-        row = cut(rows, rows_of(tiling), row_parts, i // col_parts)
-        end_row = cut(rows, rows_of(tiling), row_parts, i // col_parts + 1)
-        col = cut(cols, columns_of(tiling), col_parts, i % col_parts)
-        end_col = cut(cols, columns_of(tiling), col_parts, i % col_parts + 1)
+    term_parts = (terms + part_terms - 1) // part_terms if terms > part_terms else 1
+    for i in prange(row_parts * col_parts * term_parts):
+        p = i % term_parts * part_terms
+        i_row, i_col = i // term_parts // col_parts, i // term_parts % col_parts
+        row = cut(rows, rows_of(tiling), row_parts, i_row)
+        end_row = cut(rows, rows_of(tiling), row_parts, i_row + 1)
+        col = cut(cols, columns_of(tiling), col_parts, i_col)
+        end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
+        c_part = from_number(c, row, col)
         contract(
             tiling,
-            from_number(a, row, 0),
-            from_number(b, col, 0),
-            from_number(c, row, col),
+            from_number(a, row, p),
+            from_number(b, col, p),
+            Matrix(c_part.at + i % term_parts * part_bytes, c.row, c.col),
             end_row - row,
             end_col - col,
-            terms,
+            min(part_terms, terms - p),
             bias + col * size if bias else 0,
             divisor,
         )
 
 
-@resident(parallel=True)
+@resident
 def contract_terms(
-    tiling,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    bias,
-    divisor: float,
-    part_terms,
+    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float, part_terms
 ):
-    """`contract` on parts of the terms at once, each a node of the tree, and the tree above them."""
+    """The contraction by parts of the terms, each a node of the tree, and the tree above them."""
     size, width = item_bytes(tiling), columns_of(tiling)
-    parts = (terms + part_terms - 1) // part_terms
     row = (cols + width - 1) // width * width * size
-    work = allocate(parts * rows * row)
-    for i in prange(parts):
-        contract(
-            tiling,
-            from_number(a, 0, i * part_terms),
-            from_number(b, 0, i * part_terms),
-            Matrix(work + i * rows * row, row, size),
-            rows,
-            cols,
-            min(part_terms, terms - i * part_terms),
-            0,
-            0.0,
-        )
+    whole = rows * row
+    parts = (terms + part_terms - 1) // part_terms
+    work = allocate(parts * whole)
+    part = Matrix(work, row, size)
+    contract_parts(tiling, a, b, part, rows, cols, terms, 0, 0.0, 1, 1, part_terms, whole)
     # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's tree.
     reach = 1
     while reach < parts:
         for i in range(0, parts - reach, 2 * reach):
-            left, right = work + i * rows * row, work + (i + reach) * rows * row
-            for at in range(0, rows * row, width * size):
-                left_sum = load_part(vectors(tiling), left + at, width)
-                store(add(left_sum, load_part(vectors(tiling), right + at, width)), left + at, 0)
+            left, right = work + i * whole, work + (i + reach) * whole
+            for at in range(0, whole, width * size):
+                left_sum = load(vectors(tiling), left + at, 0)
+                store(add(left_sum, load(vectors(tiling), right + at, 0)), left + at, 0)
         reach *= 2
     bias_row = scratch(1024)
     for r in range(rows):
         for j in range(0, cols, width):
-            acc = load_part(vectors(tiling), work + r * row + j * size, width)
             bias_at = 0
             if bias:
                 bias_at = bias_row
                 store(load_part(vectors(tiling), bias + j * size, cols - j), bias_row, 0)
-            target = from_number(c, r, j).at
-            put(finish(acc, bias_at, divisor), target, 0, cols - j)
+            acc = finish(load(vectors(tiling), work + r * row + j * size, 0), bias_at, divisor)
+            put(acc, from_number(c, r, j).at, 0, cols - j)
     release(work)
 
 
@@ -172,7 +163,9 @@ def contract_into(
         row_parts, col_parts = threads, 1
         if rows < rows_of(tiling) * threads and cols > rows:
             row_parts, col_parts = 1, threads
-        contract_parts(tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts)
+        contract_parts(
+            tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, max(1, terms), 0
+        )
     release(row_of_bias)
 
 
