@@ -110,6 +110,7 @@ def train(x, w1, b1, w2, b2, target, steps):
         *((world, dtype, (37,)) for world in WORLDS for dtype in DTYPES),
         *((world, np.float32, batch) for world in ("Python", "njit") for batch in ((), (3, 4))),
     ],
+    ids=str,
 )
 def test_every_call(world, dtype, batch):
     given = operands(batch, 41, 18, dtype)

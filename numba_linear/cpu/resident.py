@@ -5,7 +5,9 @@ that would cost seconds in every user's function. A resident function is compile
 cache) while its first caller is compiled or read from the cache, and all callers share that one copy.
 """
 
+import contextlib
 import functools
+import gc
 import hashlib
 import inspect
 from pathlib import Path
@@ -31,6 +33,18 @@ def build():
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def no_collection():
+    """Pause the garbage collector, which takes 0.7 s of 6 s of compiling and finds little."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class CompileTime(types.Type):
@@ -100,7 +114,7 @@ class Resident:
         if first in self.addresses:
             return
         args = self.typed(first).args
-        with global_compiler_lock:
+        with global_compiler_lock, no_collection():
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.dispatcher._can_compile = True
