@@ -1,8 +1,9 @@
 """Every check of a call's arguments and every error message, once for both worlds.
 
-What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree. Types
-are checked by `check_types` (from Python when a call fails, inside `@njit` while compiling); shapes by
-compiled code in `layer.py`, which returns a nonzero code, and `check_values` then finds the words.
+What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree.
+Types are checked by `check_types` (from Python when a call fails, inside `@njit` while compiling);
+shapes by compiled code in `layer.py`, which returns a nonzero code, and `check_values` then finds
+the words.
 """
 
 from typing import Any, NamedTuple
@@ -44,9 +45,15 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
 class ArgumentError(ValueError):
     """A wrong argument found by compiled code, with the message that Python's check gives."""
 
-    def __init__(self, operation: str, reduction: str, code: int, *shapes: tuple[int, ...]) -> None:
+    def __init__(
+        self, operation: str, reduction: str, code: int, *shapes: tuple[int, ...]
+    ) -> None:
         names = [*LETTERS[operation], *out_letters(operation, reduction)]
-        given = {name: shape for name, shape in zip(names, shapes, strict=True) if shape or name not in OPTIONAL}
+        given = {
+            name: shape
+            for name, shape in zip(names, shapes, strict=True)
+            if shape or name not in OPTIONAL
+        }
         super().__init__(message_of(operation, reduction, code, given))
 
 

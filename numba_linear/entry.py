@@ -1,6 +1,7 @@
 """The layer compiled: each call checks its operands' shapes and gives its sum to the engine.
 
-Every function returns a code of `checks`: FINE, or what is wrong, and then nothing has been written.
+Every function returns a code of `checks`: FINE, or what is wrong, and then nothing has been
+written.
 """
 
 from numba import njit
@@ -85,8 +86,8 @@ def offset(x, own, k):
 def overlap(x: Operand, y: Operand, size) -> int:
     """Whether two arrays may share memory.
 
-    They do not if the bytes from the first to the last are apart, nor if both are made of rows the same
-    stride apart, such as columns of one buffer, and the bytes of a row are.
+    They do not if the bytes from the first to the last are apart, nor if both are made of rows the
+    same stride apart, such as columns of one buffer, and the bytes of a row are.
     """
     x_low = x_high = x_row = 0
     for d in range(ndim(x)):
@@ -119,7 +120,8 @@ def overlap(x: Operand, y: Operand, size) -> int:
 
 @njit
 def divisor_of(reduction, K):
-    """What a mean divides by; a power of two as the negative of its exact inverse, to multiply by."""
+    """What a mean divides by; a power of two as the negative of its exact inverse, to multiply
+    by."""
     if reduction != MEAN or K == 1:
         return 0.0
     if K & (K - 1) == 0:

@@ -1,7 +1,8 @@
 """The linear layer and its gradients: the public calls, from Python and inside `@njit`.
 
-From Python a call goes straight to the compiled layer (`entry.py`). Only where that refuses, because
-it is not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
+From Python a call goes straight to the compiled layer (`entry.py`). Only where that refuses,
+because it is not compiled for the dtype yet or because an argument is wrong, `settle` finds out
+why.
 """
 
 from typing import Any, NamedTuple
@@ -76,7 +77,9 @@ def settle(
     if code:
         shapes = {name: value.shape for name, value in (inputs | outs).items()}
         raise ValueError(checks.message_of(operation, reduction, code, shapes))
-    first = Operand(types.float32 if inputs[next(iter(inputs))].dtype.itemsize == 4 else types.float64)
+    first = Operand(
+        types.float32 if inputs[next(iter(inputs))].dtype.itemsize == 4 else types.float64
+    )
     if first in run.resident.addresses:
         raise TypeError(f"{operation}: Numba knows no types for these arguments")
     run.resident.load(first)
@@ -89,6 +92,51 @@ def forward(
     out: Array | None = None,
     parallel: bool | None = None,
 ) -> Array:
+    """y = W x + b for one sample or each of a batch; equations ① and ②.
+
+    y[k, i] = Σ_l w[i, l] · x[k, l] + b[i], summed by the rule in `numba_linear.equations`: a
+    sample's result does not depend on the batch that it is in.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,) or (…, n)
+        One sample, or a batch with any leading dimensions; float32 or float64.
+    w : ndarray, shape (m, n)
+        The weight, out features first.
+    b : ndarray, shape (m,), optional
+        The bias.
+    out : ndarray, shape (m,) or (…, m), optional
+        Takes the result. It may have any strides, and may not overlap an input.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Returns
+    -------
+    ndarray, shape (m,) or (…, m)
+        `out`, or a new array.
+
+    Raises
+    ------
+    TypeError
+        Arguments that are not arrays of one dtype, float32 or float64, in native byte order.
+    ValueError
+        Shapes that do not conform, or an `out` of another shape or dtype, read-only or
+        overlapping.
+
+    Inside `@njit` what the types show is a `numba.TypingError` with the same words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import forward
+    >>> x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> w = np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
+    >>> forward(x, w, np.array([10.0, 20.0]))
+    array([[ 8., 24.],
+           [ 8., 33.]])
+    """
     code = 0
     try:
         if out is not None:
@@ -111,6 +159,42 @@ def forward(
 def grad_input(
     g: Array, w: Array, out: Array | None = None, parallel: bool | None = None
 ) -> Array:
+    """∂L/∂x = g W; equation ⑫ for each sample.
+
+    ∂L/∂x[k, l] = Σ_i g[k, i] · w[i, l], by the same summation rule as `forward`. It is never
+    averaged: each row goes back to its own sample.
+
+    Parameters
+    ----------
+    g : ndarray, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    w : ndarray, shape (m, n)
+        The weight.
+    out : ndarray, shape (n,) or (…, n), optional
+        Takes the result. It may have any strides, and may not overlap an input.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Returns
+    -------
+    ndarray, shape (n,) or (…, n)
+        `out`, or a new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import grad_input
+    >>> w = np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
+    >>> grad_input(np.array([1.0, 10.0]), w)
+    array([21., 10., -1.])
+    """
     code = 0
     try:
         if out is not None:
@@ -136,6 +220,52 @@ def grad_weight(
     out: Array | None = None,
     parallel: bool | None = None,
 ) -> Array:
+    """∂L/∂W of one sample, or over a batch; equations ③ to ⑦.
+
+    One sample's is the outer product g[k, i] · x[k, l]; a batch's is their mean or sum over k, by
+    the same summation rule as `forward`.
+
+    Parameters
+    ----------
+    g : ndarray, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    x : ndarray, shape (n,) or (…, n)
+        What `forward` was given, with the batch of g.
+    reduction : {"mean", "sum", "none"}
+        What becomes of the samples' gradients: their mean (the default), their sum, which is what
+        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
+        `@njit` it is written in the call, unless there is an `out`.
+    out : ndarray, shape (m, n), or (…, m, n) without a reduction, optional
+        Takes the result. It may have any strides, and may not overlap an input.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Returns
+    -------
+    ndarray, shape (m, n), or (…, m, n) without a reduction
+        `out`, or a new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `forward`; and ValueError for an unknown reduction and for a mean over an empty
+        batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import grad_weight
+    >>> g = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> grad_weight(g, x, "sum")
+    array([[ 13.,  17.,  21.],
+           [130., 170., 210.]])
+    >>> grad_weight(g, x)
+    array([[  6.5,   8.5,  10.5],
+           [ 65. ,  85. , 105. ]])
+    """
     code = 0
     try:
         reduce = REDUCTIONS[reduction]
@@ -157,6 +287,43 @@ def grad_weight(
 def grad_bias(
     g: Array, reduction: str = "mean", out: Array | None = None, parallel: bool | None = None
 ) -> Array:
+    """∂L/∂b of one sample, or over a batch; equations ⑧ to ⑪.
+
+    One sample's is g itself (with +0 for -0, a sum of one term); a batch's is the mean or sum of g
+    over its samples, by the same summation rule as `forward`.
+
+    Parameters
+    ----------
+    g : ndarray, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    reduction : {"mean", "sum", "none"}
+        What becomes of the samples' gradients: their mean (the default), their sum, which is what
+        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
+        `@njit` it is written in the call, unless there is an `out`.
+    out : ndarray, shape (m,), or (…, m) without a reduction, optional
+        Takes the result. It may have any strides, and may not overlap g.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Returns
+    -------
+    ndarray, shape (m,), or (…, m) without a reduction
+        `out`, or a new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `grad_weight`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import grad_bias
+    >>> grad_bias(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    array([ 2., 20.])
+    """
     code = 0
     try:
         reduce = REDUCTIONS[reduction]
@@ -182,6 +349,53 @@ def backward(
     out: Gradients | None = None,
     parallel: bool | None = None,
 ) -> Gradients:
+    """All three gradients of one sample or a batch; equations ③ to ⑫.
+
+    The same bits as `grad_input`, `grad_weight` and `grad_bias` give.
+
+    Parameters
+    ----------
+    g : ndarray, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    x : ndarray, shape (n,) or (…, n)
+        What `forward` was given, with the batch of g.
+    w : ndarray, shape (m, n)
+        The weight.
+    reduction : {"mean", "sum", "none"}
+        What becomes of the samples' gradients: their mean (the default), their sum, which is what
+        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
+        `@njit` it is written in the call, unless there is an `out`.
+    out : Gradients, optional
+        Three arrays that take the results; none may overlap an input or another of them.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Returns
+    -------
+    Gradients
+        `input`, never reduced, `weight` and `bias`: `out`, or new arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `grad_weight`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import backward
+    >>> w = np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
+    >>> d = backward(np.array([1.0, 10.0]), np.array([1.0, 2.0, 3.0]), w)
+    >>> d.input
+    array([21., 10., -1.])
+    >>> d.weight
+    array([[ 1.,  2.,  3.],
+           [10., 20., 30.]])
+    >>> d.bias
+    array([ 1., 10.])
+    """
     code = 0
     try:
         reduce = REDUCTIONS[reduction]
@@ -416,7 +630,15 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         )
         if code:
             raise ArgumentError(
-                "backward", reduction, code, g.shape, x.shape, w.shape, dx.shape, dw.shape, db.shape
+                "backward",
+                reduction,
+                code,
+                g.shape,
+                x.shape,
+                w.shape,
+                dx.shape,
+                dw.shape,
+                db.shape,
             )
         return Gradients(dx, dw, db)
 

@@ -1,8 +1,9 @@
 """An operand: what the compiled layer needs to know of an array, whatever its type.
 
-Arrays of every layout, number of dimensions and read-only flag have Numba types of their own. As an
-`Operand` (address, dimensions, strides) they share one type per dtype, so that the layer is compiled once.
-A Python array becomes one without being wrapped for Numba first, which saves a third of a small call.
+Arrays of every layout, number of dimensions and read-only flag have Numba types of their own. As
+an `Operand` (address, dimensions, strides) they share one type per dtype, so that the layer is
+compiled once. A Python array becomes one without being wrapped for Numba first, which saves a
+third of a small call.
 """
 
 from llvmlite import ir
@@ -21,7 +22,8 @@ from numba_linear.cpu.resident import CompileTime
 
 INTP = ir.IntType(64)
 
-#: Bytes from the start of a PyArrayObject to its fields: data, nd, dimensions, strides, base, descr, flags.
+#: Bytes from the start of a PyArrayObject to its fields: data, nd, dimensions, strides, base,
+#: descr, flags.
 HEADER = object.__basicsize__
 DATA, NDIM, SHAPE, STRIDES, FLAGS = (HEADER + offset for offset in (0, 8, 16, 24, 48))
 WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE

@@ -108,7 +108,7 @@ GROUPS = {
         quick=((100000, 16, 8),),
     ),
     "autograd": Group(
-        "time of PyTorch with autograd / ours",
+        "PyTorch's time with autograd / ours",
         SMALL,
         operations=(FORWARD_BACKWARD,),
         contest=peers.autograd,
@@ -116,7 +116,7 @@ GROUPS = {
         needs="torch",
     ),
     "njit": Group(
-        "time of np.dot and a loop for b / ours, both inside @njit",
+        "time of np.dot + b / ours, in @njit",
         SMALL + MEDIUM,
         operations=("forward",),
         contest=peers.compiled,
@@ -124,7 +124,7 @@ GROUPS = {
         needs="scipy",
     ),
     "limit": Group(
-        "part of the machine's multiply-add rate on one thread",
+        "part of the multiply-add limit",
         ((1024, 1024, 1024), (2048, 2048, 2048)),
         contest=peers.limit,
         threads="one",

@@ -78,7 +78,7 @@ def draw(cells: Sequence[Cell], facts: dict[str, str], path: Path) -> None:
         frameon=False,
     )
     figure.supxlabel(
-        f"(K, n, m); {facts['processor']}, numba {facts['numba']}, numpy {facts['numpy']}, "
+        f"K × n × m; {facts['processor']}, numba {facts['numba']}, numpy {facts['numpy']}, "
         f"torch {facts['torch']}, {facts['BLAS']}",
         fontsize="x-small",
         wrap=True,

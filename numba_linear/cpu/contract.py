@@ -7,9 +7,10 @@ All three sums of the layer are this one, with the operands' strides saying whic
     grad_weight  ∂W[i, l] = Σ_k g[k, i] · x[k, l]  (/ K)       A = gᵀ       B = xᵀ
     grad_bias    ∂b[i]    = Σ_k 1 · g[k, i]        (/ K)       A = a one    B = gᵀ
 
-From the outside in: 5. a block of columns, as many as B's panels fit the third-level cache; 4. a block of
-rows and 3. of terms, as many as A's panels fit the second-level cache; 2. a panel of B; 1. its tiles. The
-leaves of a block of terms are the innermost loop, in the tile, so that a tile's partial sums stay close.
+From the outside in: 5. a block of columns, as many as B's panels fit the third-level cache; 4. a
+block of rows and 3. of terms, as many as A's panels fit the second-level cache; 2. a panel of B;
+1. its tiles. The leaves of a block of terms are the innermost loop, in the tile, so that a tile's
+partial sums stay close.
 """
 
 from numba_linear.cpu.fragment import (
@@ -45,7 +46,8 @@ from numba_linear.cpu.tile import tile
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
 
-#: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16, 16).
+#: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
+#: 16).
 TILES_AHEAD = 8
 
 
@@ -158,10 +160,12 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
     block = min(leaves, block_leaves(tiling))
     a_term = max(1, min(terms, block * LEAF)) * size
     block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
-    # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784, 256).
+    # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
+    # 256).
     b_direct = b.row == size and cols >= most_columns // 2 and rows <= 6 * most_rows
     panel_bytes = min(block * LEAF, terms + LEAF) * most_columns * size
-    # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them again.
+    # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
+    # again.
     keep = not b_direct and rows > block_rows
     block_columns = cols
     if keep:

@@ -1,8 +1,9 @@
-"""Fragments: rows of numbers in vector registers, and the words the tile and the packing are written in.
+"""Fragments: rows of numbers in vector registers, and the words the tile and the packing are
+written in.
 
-The only file that speaks LLVM. A `Shape` (dtype, rows, columns) is known while compiling; a `Fragment`
-of that shape is the numbers themselves. A row is one LLVM vector: where it is wider than the machine's
-registers, LLVM splits it. Addresses and strides are integers, in bytes.
+The only file that speaks LLVM. A `Shape` (dtype, rows, columns) is known while compiling; a
+`Fragment` of that shape is the numbers themselves. A row is one LLVM vector: where it is wider
+than the machine's registers, LLVM splits it. Addresses and strides are integers, in bytes.
 
 ==================================  ============================================================
 `zero(shape)`                       every number +0
@@ -81,9 +82,9 @@ class Emitter:
     def opaque(self, address):
         """The address, which LLVM must take as it is.
 
-        It would else keep the address of each of a tile's rows in a register of its own, more than there
-        are. So every third row has one, and its neighbours are one and two strides from it, which x86
-        adds while loading.
+        It would else keep the address of each of a tile's rows in a register of its own, more than
+        there are. So every third row has one, and its neighbours are one and two strides from it,
+        which x86 adds while loading.
         """
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
 
@@ -93,7 +94,8 @@ class Emitter:
         return self.builder.call(function, args)
 
     def aligned(self, instruction):
-        """Arrays may lie at any multiple of their numbers' size, or, viewed from bytes, at none."""
+        """Arrays may lie at any multiple of their numbers' size, or, viewed from bytes, at
+        none."""
         instruction.align = 1
         return instruction
 
@@ -203,8 +205,8 @@ def add(typingctx, left, right):
 
 @intrinsic
 def finish(typingctx, acc, bias, divisor):
-    """`bias` is an address, 0 for none; `divisor` 0 for none, negative for -1 / s with s a power of two,
-    by whose exact inverse it is then quicker to multiply."""
+    """`bias` is an address, 0 for none; `divisor` 0 for none, negative for -1 / s with s a power
+    of two, by whose exact inverse it is then quicker to multiply."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
@@ -285,8 +287,8 @@ def put(typingctx, acc, c, c_row, cols):
 def load_columns(typingctx, square, a, a_row):
     """In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
 
-    Where a register has several parts, rows are read in halves, those of two rows into one register,
-    which saves a shuffle.
+    Where a register has several parts, rows are read in halves, those of two rows into one
+    register, which saves a shuffle.
     """
 
     def codegen(context, builder, sig, args):
@@ -366,7 +368,9 @@ def prefetch(typingctx, a):
         pointer = builder.inttoptr(args[0], BYTE.as_pointer())
         constants = [ir.Constant(INT32, x) for x in (0, 2, 1)]  # to read, into L2, data
         function_type = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, "llvm.prefetch.p0"
+        )
         builder.call(function, [pointer, *constants])
         return context.get_dummy_value()
 

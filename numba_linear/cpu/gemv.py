@@ -1,8 +1,8 @@
 """A single row of C, matrix times vector: B is read once, from memory, so nothing is packed.
 
-`gemv_dot` is for a B whose terms are contiguous (forward): squares of it are transposed in registers.
-`gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read row by row, as
-it lies, while a stretch of C waits in the first-level cache.
+`gemv_dot` is for a B whose terms are contiguous (forward): squares of it are transposed in
+registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read
+row by row, as it lies, while a stretch of C waits in the first-level cache.
 """
 
 from numba_linear.cpu.fragment import (
@@ -43,8 +43,8 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
     sums, edge = scratch(256), scratch(1024)
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # Squares begin where cache lines do, if all rows agree on that: rows a power of two apart evict
-    # each other from the first-level cache before a second visit.
+    # Squares begin where cache lines do, if all rows agree on that: rows a power of two apart
+    # evict each other from the first-level cache before a second visit.
     aligned = width == 64 and b.row % 64 == 0 and b.at % size == 0 and inside == lanes
     shift = b.at % 64 // size if aligned else 0
     # From memory fewer rows at once, asked for ahead: 1.5 times as fast at (1, 4096, 4096).

@@ -15,7 +15,8 @@ STEPS = 1 << 18
 
 @resident(no_cpython_wrapper=False)
 def spin(numbers: Operand, steps):
-    """`steps` steps of the largest tile on the same operands, which the compiler keeps in registers."""
+    """`steps` steps of the largest tile on the same operands, which the compiler keeps in
+    registers."""
     tiling = tiling_of(numbers)
     acc = zero(largest_tile(tiling))
     for _ in range(steps):

@@ -13,19 +13,20 @@ from numba.extending import intrinsic, models, overload, register_model
 from numba_linear.cpu.fragment import Shape, constant_word
 from numba_linear.cpu.resident import OneOf
 
-# 12 × 2 registers: 24 of AVX-512's 32 hold sums; 6 × 2 of AVX2's 16. A multiply-add has a latency of 4
-# and two can start each cycle, so 8 sums are the least that keep both units busy.
+# 12 × 2 registers: 24 of AVX-512's 32 hold sums; 6 × 2 of AVX2's 16. A multiply-add has a latency
+# of 4 and two can start each cycle, so 8 sums are the least that keep both units busy.
 TILE_ROWS = {64: 12, 32: 6, 16: 4}
 TILE_VECTORS = 2
 
-# Lower tiles for the rows left over. Each costs 0.15 s to compile, so half as wide panels, the rarer,
-# have only every other one.
+# Lower tiles for the rows left over. Each costs 0.15 s to compile, so half as wide panels, the
+# rarer, have only every other one.
 HEIGHTS = {12: (12, 8, 4, 2, 1), 6: (6, 4, 3, 2, 1), 4: (4, 2, 1)}
 
 
 @functools.cache
 def vector_bytes():
-    """Bytes of the widest vector that Numba's target machine multiplies and adds in one instruction."""
+    """Bytes of the widest vector that Numba's target machine multiplies and adds in one
+    instruction."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     features = set(features.split(","))
     if "+avx512f" in features:

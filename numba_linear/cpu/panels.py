@@ -1,14 +1,15 @@
 """Packing: operands rearranged into aligned panels that a tile reads from front to back.
 
-A panel of B holds `width` columns, term after term; columns beyond the matrix repeat or are zero, and
-the tile never stores what it computes from them:
+A panel of B holds `width` columns, term after term; columns beyond the matrix repeat or are zero,
+and the tile never stores what it computes from them:
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 
-A panel of A holds the `height` rows of one tile. Rows that lie contiguous are copied leaf by leaf, each
-row of a leaf in one piece; otherwise the rows of a term stand side by side, as in B's panels:
+A panel of A holds the `height` rows of one tile. Rows that lie contiguous are copied leaf by leaf,
+each row of a leaf in one piece; otherwise the rows of a term stand side by side, as in B's panels:
 
-    leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1] …
+    leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1]
+    …
 """
 
 from numba import njit
@@ -33,8 +34,8 @@ from numba_linear.cpu.rule import LEAF
 def tile_height(tiling, left, rows, narrow):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
 
-    The least height that finishes them, if the tile may begin early and compute some rows again (the
-    same bits); else the greatest that fits.
+    The least height that finishes them, if the tile may begin early and compute some rows again
+    (the same bits); else the greatest that fits.
     """
     choices = heights(tiling)
     step = 2 if narrow else 1
@@ -73,8 +74,8 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
                             copy(tiling, target + i * row + r * size, number)
 
 
-#: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level cache
-#: while one tile's rows after the other's are taken from them.
+#: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level
+#: cache while one tile's rows after the other's are taken from them.
 FEW = 32
 
 

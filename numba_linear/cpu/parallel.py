@@ -1,7 +1,7 @@
 """The contraction on the caller's thread or on several: where to cut it, the bits being the same.
 
-C is cut into rows and columns; where it is small and its sums are long, the terms are cut instead, at
-aligned groups of leaves, which are nodes of the rule's tree.
+C is cut into rows and columns; where it is small and its sums are long, the terms are cut instead,
+at aligned groups of leaves, which are nodes of the rule's tree.
 """
 
 from numba import njit, prange, types
@@ -36,8 +36,9 @@ PARALLEL_WORK = 1 << 19
 #: Bytes of C up to which its terms may be cut, each part with a C of its own.
 SMALL_C = 128 << 10
 
-# `numba.get_num_threads` as the symbol that Numba's own parallel code calls: unlike the function, it lets
-# the caller be cached. The parallel functions below, compiled or loaded first, make it resolve.
+# `numba.get_num_threads` as the symbol that Numba's own parallel code calls: unlike the function,
+# it lets the caller be cached. The parallel functions below, compiled or loaded first, make it
+# resolve.
 num_threads = types.ExternalFunction("get_num_threads", types.intc())
 
 
@@ -103,7 +104,8 @@ def contract_terms(
     work = allocate(parts * whole)
     part = Matrix(work, row, size)
     contract_parts(tiling, a, b, part, rows, cols, terms, 0, 0.0, 1, 1, part_terms, whole)
-    # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's tree.
+    # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's
+    # tree.
     reach = 1
     while reach < parts:
         for i in range(0, parts - reach, 2 * reach):
@@ -147,7 +149,9 @@ def contract_into(
             copy(tiling, row_of_bias + j * size, bias + j * bias_step)
         bias = row_of_bias
     threads = 1
-    if c.col == size and (mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK)):
+    if c.col == size and (
+        mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK)
+    ):
         threads = num_threads()
     leaves = leaf_count(terms)
     if c.col != size:
@@ -164,7 +168,19 @@ def contract_into(
         if rows < rows_of(tiling) * threads and cols > rows:
             row_parts, col_parts = 1, threads
         contract_parts(
-            tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, max(1, terms), 0
+            tiling,
+            a,
+            b,
+            c,
+            rows,
+            cols,
+            terms,
+            bias,
+            divisor,
+            row_parts,
+            col_parts,
+            max(1, terms),
+            0,
         )
     release(row_of_bias)
 

@@ -2,7 +2,8 @@
 
 Numba copies a called function's code into each caller and optimises it there again. For the engine
 that would cost seconds in every user's function. A resident function is compiled (or read from the
-cache) while its first caller is compiled or read from the cache, and all callers share that one copy.
+cache) while its first caller is compiled or read from the cache, and all callers share that one
+copy.
 """
 
 import contextlib
@@ -20,12 +21,13 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 
 from numba_linear.cpu.matrix import Matrix
 
-RESIDENTS = {}  # name → Resident
+RESIDENTS: dict[str, "Resident"] = {}
 
 
 @functools.cache
 def build():
-    """A digest of the package's source, part of each type's key and so of each key in Numba's cache.
+    """A digest of the package's source, part of each type's key and so of each key in Numba's
+    cache.
 
     Numba itself notices only changes in the file of the cached function, not in what it calls.
     """
@@ -127,7 +129,8 @@ class Resident:
 
 
 class Needed:
-    """A constant of each compiled caller: reading the caller from a cache loads the resident first."""
+    """A constant of each compiled caller: reading the caller from a cache loads the resident
+    first."""
 
     def __init__(self, name, first):
         self.name, self.first = name, first
@@ -147,8 +150,9 @@ def need(name, first):
 def resident(function=None, no_cpython_wrapper=True, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
-    The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's type
-    if annotated otherwise; a result is an integer, annotated `int`. `options` go to `numba.njit`.
+    The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
+    type if annotated otherwise; a result is an integer, annotated `int`. `options` go to
+    `numba.njit`.
     """
     options["no_cpython_wrapper"] = no_cpython_wrapper
     if function is None:

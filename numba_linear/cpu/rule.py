@@ -1,4 +1,5 @@
-"""The summation rule's one constant. Changing it changes bits; every tunable is in `machine.py`."""
+"""The summation rule's one constant. Changing it changes bits; every tunable is in
+`machine.py`."""
 
 from numba import njit
 

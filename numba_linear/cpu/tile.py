@@ -35,7 +35,8 @@ def tile(
     divisor: float,
     ahead,
 ):
-    """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf C.
+    """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf
+    C.
 
     Parameters
     ----------
