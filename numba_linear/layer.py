@@ -63,9 +63,12 @@ def settle(
     inputs: dict[str, Any],
     outs: dict[str, Any],
     parallel: Any,
-    code: int,
-) -> None:
-    """Raise for what is wrong with a call that was refused, or compile what it needs."""
+    refusal: int | Exception,
+) -> list[Any]:
+    """Raise for what is wrong with a refused call, or make ready what it needs to be tried again.
+
+    Returns its arrays, of subclasses that are right for the base class.
+    """
     checks.check_reduction(operation, reduction)
     checks.check_parallel(operation, parallel, parallel is None or parallel in (True, False))
     checks.check_types(
@@ -74,15 +77,46 @@ def settle(
         {name: checks.given_value(value) for name, value in inputs.items()},
         {name: checks.given_value(value) for name, value in outs.items()},
     )
-    if code:
-        shapes = {name: value.shape for name, value in (inputs | outs).items()}
-        raise ValueError(checks.message_of(operation, reduction, code, shapes))
-    first = Operand(
-        types.float32 if inputs[next(iter(inputs))].dtype.itemsize == 4 else types.float64
-    )
-    if first in run.resident.addresses:
-        raise TypeError(f"{operation}: Numba knows no types for these arguments")
-    run.resident.load(first)
+    arrays = inputs | outs
+    plain = {name: plain_array(a) for name, a in arrays.items()}
+    if all(plain[name] is arrays[name] for name in arrays):
+        if isinstance(refusal, int):
+            shapes = {name: a.shape for name, a in arrays.items()}
+            raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
+        kind = Operand(types.float32 if plain[next(iter(plain))].itemsize == 4 else types.float64)
+        if kind not in run.resident.addresses:
+            run.resident.load(kind)
+        elif all(a.flags.aligned for a in arrays.values()):
+            raise refusal
+        else:
+            # Numba took an unaligned array for something else that it met before
+            check_apart(operation, reduction, inputs, outs)
+            plain = {name: np.array(a) for name, a in arrays.items()}
+    return list(plain.values())
+
+
+def plain_array(a: Array) -> Array:
+    """The array, or what is not quite a plain one, a subclass or a dtype of its own, as one."""
+    dtype = np.dtype(a.dtype.type)
+    return a if type(a) is np.ndarray and a.dtype is dtype else a.view(np.ndarray).view(dtype)
+
+
+def check_apart(
+    operation: str, reduction: str, inputs: dict[str, Array], outs: dict[str, Array]
+) -> None:
+    arrays = [*inputs.values(), *outs.values()]
+    for i in range(len(inputs), len(arrays)):
+        for j in range(i):
+            if np.may_share_memory(arrays[i], arrays[j]):
+                code = checks.OVERLAP + 8 * (i - len(inputs)) + j
+                raise ValueError(checks.message_of(operation, reduction, code, {}))
+
+
+def into(out: Array, result: Array) -> Array:
+    """`out`, holding the result, which was computed there or beside."""
+    if not np.may_share_memory(out, result):
+        out[...] = result
+    return out
 
 
 def forward(
@@ -137,7 +171,7 @@ def forward(
     array([[ 8., 24.],
            [ 8., 33.]])
     """
-    code = 0
+    refusal: Any = None
     try:
         if out is not None:
             y = out
@@ -145,15 +179,17 @@ def forward(
             y = np.empty((len(x), len(w)), x.dtype)
         else:
             y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
-        code = python_forward(x, w, b, y, MODES[parallel])
-        if not code:
+        refusal = python_forward(x, w, b, y, MODES[parallel])
+        if not refusal:
             return y
-    except REFUSED:
-        pass
+    except REFUSED as error:
+        refusal = error
     inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
     outs = {} if out is None else {"out": out}
-    settle(run_forward, "forward", "mean", inputs, outs, parallel, code)
-    return forward(x, w, b, out, parallel)
+    plain = settle(run_forward, "forward", "mean", inputs, outs, parallel, refusal)
+    b_plain = None if b is None else plain[2]
+    y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
+    return y if out is None else into(out, y)
 
 
 def grad_input(
@@ -195,7 +231,7 @@ def grad_input(
     >>> grad_input(np.array([1.0, 10.0]), w)
     array([21., 10., -1.])
     """
-    code = 0
+    refusal: Any = None
     try:
         if out is not None:
             dx = out
@@ -203,14 +239,15 @@ def grad_input(
             dx = np.empty((len(g), w.shape[1]), g.dtype)
         else:
             dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype)
-        code = python_grad_input(g, w, dx, MODES[parallel])
-        if not code:
+        refusal = python_grad_input(g, w, dx, MODES[parallel])
+        if not refusal:
             return dx
-    except REFUSED:
-        pass
+    except REFUSED as error:
+        refusal = error
     outs = {} if out is None else {"out": out}
-    settle(run_grad_input, "grad_input", "mean", {"g": g, "w": w}, outs, parallel, code)
-    return grad_input(g, w, out, parallel)
+    plain = settle(run_grad_input, "grad_input", "mean", {"g": g, "w": w}, outs, parallel, refusal)
+    dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
+    return dx if out is None else into(out, dx)
 
 
 def grad_weight(
@@ -266,7 +303,7 @@ def grad_weight(
     array([[  6.5,   8.5,  10.5],
            [ 65. ,  85. , 105. ]])
     """
-    code = 0
+    refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
         if out is None:
@@ -274,14 +311,16 @@ def grad_weight(
             dw = np.empty(batch + g.shape[-1:] + x.shape[-1:], g.dtype)
         else:
             dw = out
-        code = python_grad_weight(g, x, dw, reduce, MODES[parallel])
-        if not code:
+        refusal = python_grad_weight(g, x, dw, reduce, MODES[parallel])
+        if not refusal:
             return dw
-    except REFUSED:
-        pass
+    except REFUSED as error:
+        refusal = error
     outs = {} if out is None else {"out": out}
-    settle(run_grad_weight, "grad_weight", reduction, {"g": g, "x": x}, outs, parallel, code)
-    return grad_weight(g, x, reduction, out, parallel)
+    inputs = {"g": g, "x": x}
+    plain = settle(run_grad_weight, "grad_weight", reduction, inputs, outs, parallel, refusal)
+    dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
+    return dw if out is None else into(out, dw)
 
 
 def grad_bias(
@@ -324,21 +363,22 @@ def grad_bias(
     >>> grad_bias(np.array([[1.0, 10.0], [3.0, 30.0]]))
     array([ 2., 20.])
     """
-    code = 0
+    refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
         if out is None:
             db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
         else:
             db = out
-        code = python_grad_bias(g, db, reduce, MODES[parallel])
-        if not code:
+        refusal = python_grad_bias(g, db, reduce, MODES[parallel])
+        if not refusal:
             return db
-    except REFUSED:
-        pass
+    except REFUSED as error:
+        refusal = error
     outs = {} if out is None else {"out": out}
-    settle(run_grad_bias, "grad_bias", reduction, {"g": g}, outs, parallel, code)
-    return grad_bias(g, reduction, out, parallel)
+    plain = settle(run_grad_bias, "grad_bias", reduction, {"g": g}, outs, parallel, refusal)
+    db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
+    return db if out is None else into(out, db)
 
 
 def backward(
@@ -396,7 +436,7 @@ def backward(
     >>> d.bias
     array([ 1., 10.])
     """
-    code = 0
+    refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
         if out is None:
@@ -409,16 +449,21 @@ def backward(
         else:
             gradients = out
         dx, dw, db = gradients
-        code = python_backward(g, x, w, dx, dw, db, reduce, MODES[parallel])
-        if not code:
+        refusal = python_backward(g, x, w, dx, dw, db, reduce, MODES[parallel])
+        if not refusal:
             return gradients
-    except (*REFUSED, ValueError):
-        pass
+    except (*REFUSED, ValueError) as error:
+        refusal = error
     checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
     outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
     inputs = {"g": g, "x": x, "w": w}
-    settle(run_backward, "backward", reduction, inputs, outs, parallel, code)
-    return backward(g, x, w, reduction, out, parallel)
+    plain = settle(run_backward, "backward", reduction, inputs, outs, parallel, refusal)
+    out_plain = Gradients(*plain[3:]) if outs else None
+    gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
+    if out is not None:
+        for a, result in zip(out, gradients, strict=True):
+            into(a, result)
+    return gradients if out is None else out
 
 
 # --------------------------------------------------------------------------------------

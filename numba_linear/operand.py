@@ -6,7 +6,8 @@ compiled once. A Python array becomes one without being wrapped for Numba first,
 third of a small call.
 """
 
-from llvmlite import ir
+import numpy as np
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
@@ -25,8 +26,20 @@ INTP = ir.IntType(64)
 #: Bytes from the start of a PyArrayObject to its fields: data, nd, dimensions, strides, base,
 #: descr, flags.
 HEADER = object.__basicsize__
-DATA, NDIM, SHAPE, STRIDES, FLAGS = (HEADER + offset for offset in (0, 8, 16, 24, 48))
+TYPE = HEADER - 8
+DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEADER + offset for offset in (0, 8, 16, 24, 40, 48))
 WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE
+
+# Objects whose addresses cached code finds by name in another process: the array type and NumPy's
+# own descriptors of the native dtypes.
+NDARRAY = "numba_linear.ndarray"
+OBJECTS = {
+    NDARRAY: np.ndarray,
+    "numba_linear.float32": np.dtype(np.float32),
+    "numba_linear.float64": np.dtype(np.float64),
+}
+for symbol, known in OBJECTS.items():
+    binding.add_symbol(symbol, id(known))
 
 
 class Operand(CompileTime):
@@ -53,7 +66,12 @@ class OperandModel(models.StructModel):
 
 @unbox(Operand)
 def unbox_operand(typ, obj, c):
-    """Read the fields of a PyArrayObject; None has -1 dimensions."""
+    """Read the fields of a PyArrayObject. None has -1 dimensions.
+
+    What is not quite a plain array of the dtype has -2, which no call takes, and Python decides: a
+    subclass may mean something else by its numbers, as masked arrays do, and Numba's cache of
+    types takes a byte-swapped array for any other that is not plain.
+    """
     builder = c.builder
     start = builder.ptrtoint(obj, INTP)
 
@@ -61,13 +79,22 @@ def unbox_operand(typ, obj, c):
         pointer = builder.inttoptr(builder.add(start, INTP(offset)), kind.as_pointer())
         return builder.load(pointer)
 
-    given = builder.icmp_unsigned("!=", obj, c.pyapi.get_null_object())
-    is_none = builder.icmp_unsigned("==", obj, c.pyapi.borrow_none())
+    def is_at(offset, name):
+        try:
+            known = builder.module.get_global(name)
+        except KeyError:
+            known = ir.GlobalVariable(builder.module, ir.IntType(8), name)
+        return builder.icmp_unsigned("==", field(offset, INTP), builder.ptrtoint(known, INTP))
+
     operand = cgutils.create_struct_proxy(typ)(c.context, builder)
     operand.address = INTP(0)
-    operand.ndim = INTP(-1)
+    is_none = builder.icmp_unsigned("==", obj, c.pyapi.borrow_none())
+    operand.ndim = builder.select(is_none, INTP(-1), INTP(-2))
     operand.shape = operand.strides = operand.writable = INTP(0)
-    with builder.if_then(builder.and_(given, builder.not_(is_none))):
+    with (
+        builder.if_then(is_at(TYPE, NDARRAY)),
+        builder.if_then(is_at(DTYPE, f"numba_linear.{typ.dtype}")),
+    ):
         operand.address = field(DATA, INTP)
         operand.ndim = builder.sext(field(NDIM, ir.IntType(32)), INTP)
         operand.shape = field(SHAPE, INTP)

@@ -72,6 +72,6 @@ def measure(contestants: Sequence[Contestant], seconds: float) -> dict[str, list
             while perf_counter() < turn_end:
                 least = min(least, contestant.run(count))
             times[contestant.name].append(least / count)
-        # Each goes after each other one equally often.
+        # So that none always comes after the same one.
         order.append(order.pop(0))
     return times
