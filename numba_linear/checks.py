@@ -14,8 +14,9 @@ from numba.np.numpy_support import as_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
-#: Codes that compiled checks return; from OVERLAP on they name the overlapping pair.
-FINE, SHAPES, EMPTY_MEAN, OVERLAP = 0, 1, 2, 16
+#: Codes that compiled checks return; LARGE asks for threads, and from OVERLAP on they name the
+#: overlapping pair.
+FINE, SHAPES, EMPTY_MEAN, LARGE, OVERLAP = 0, 1, 2, 3, 16
 
 #: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
 LETTERS = {

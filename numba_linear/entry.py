@@ -4,13 +4,14 @@ Every function returns a code of `checks`: FINE, or what is wrong, and then noth
 written.
 """
 
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-from numba_linear.checks import EMPTY_MEAN, FINE, OVERLAP, SHAPES
+from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, OVERLAP, SHAPES
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.parallel import contract_into
+from numba_linear.cpu.parallel import AUTO, PARALLEL, PARALLEL_WORK, SERIAL, contract_into
 from numba_linear.cpu.resident import resident
 from numba_linear.operand import Operand, address, dim, ndim, stride, writable
 
@@ -198,7 +199,8 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode):
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
-            contract_into(tiling, mode, by_sample(g, k), by_sample(x, k), c, m, n, 1, 0, 0, 0.0)
+            a, b = by_sample(g, k), by_sample(x, k)
+            contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0)
         return
     g_copy, x_copy = gather(g), gather(x)
     a, b = by_feature(g, g_copy), by_feature(x, x_copy)
@@ -217,7 +219,7 @@ def bias_sum(g: Operand, out: Operand, reduction, mode):
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
-            contract_into(tiling, mode, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
+            contract_into(tiling, SERIAL, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
         return
     g_copy = gather(g)
     c = Matrix(address(out), 0, out_col)
@@ -229,6 +231,19 @@ def bias_sum(g: Operand, out: Operand, reduction, mode):
 # --------------------------------------------------------------------------------------
 # Calls
 # --------------------------------------------------------------------------------------
+
+
+@intrinsic
+def threads_of(typingctx, x):
+    """Whether the call's code may use threads."""
+    return types.boolean(x), lambda context, *_: context.get_constant(types.boolean, x.threads)
+
+
+@njit
+def large(x, mode, work):
+    """Whether threads are wanted that the call's code does not have."""
+    wanted = mode == PARALLEL or (mode == AUTO and work >= PARALLEL_WORK)
+    return wanted and not threads_of(x)
 
 
 @resident(no_cpython_wrapper=False)
@@ -248,6 +263,8 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
         return OVERLAP + 1
     if biased and overlap(out, b, size):
         return OVERLAP + 2
+    if large(x, mode, count(x, 0) * m):
+        return LARGE
     bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
     by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
     per_sample(x, out, mode, by_output, bias, bias_step, m, n)
@@ -266,6 +283,8 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
         return OVERLAP
     if overlap(out, w, size):
         return OVERLAP + 1
+    if large(g, mode, count(g, 0) * n):
+        return LARGE
     per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
     return FINE
 
@@ -291,6 +310,8 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
         return OVERLAP
     if overlap(out, x, size):
         return OVERLAP + 1
+    if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
+        return LARGE
     weight_sum(g, x, out, reduction, mode)
     return FINE
 
@@ -305,6 +326,8 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
         return EMPTY_MEAN
     if overlap(out, g, item_bytes(tiling_of(g))):
         return OVERLAP
+    if reduction != NONE and large(g, mode, count(g, 0)):
+        return LARGE
     bias_sum(g, out, reduction, mode)
     return FINE
 
@@ -341,6 +364,8 @@ def run_backward(
         for j in range(i):
             if overlap(arrays[i], arrays[j], size):
                 return OVERLAP + 8 * (i - 3) + j
+    if large(g, mode, count(g, 0) * n):
+        return LARGE
     by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
     per_sample(g, out_input, mode, by_input, 0, 0, n, m)
     weight_sum(g, x, out_weight, reduction, mode)

@@ -5,6 +5,7 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from numba_linear import checks
-from numba_linear.checks import ArgumentError, ReductionError, is_none
+from numba_linear.checks import LARGE, ArgumentError, ReductionError, is_none
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
     MEAN,
@@ -28,6 +29,7 @@ from numba_linear.entry import (
 from numba_linear.operand import Operand, operand
 
 Array = np.ndarray[Any, Any]
+Calls = dict[np.dtype[Any], Callable[..., int]]
 
 
 class Gradients(NamedTuple):
@@ -49,15 +51,23 @@ REFUSED = (TypeError, AttributeError, KeyError, IndexError)
 # From Python
 # --------------------------------------------------------------------------------------
 
-python_forward = run_forward.resident.dispatcher
-python_grad_input = run_grad_input.resident.dispatcher
-python_grad_weight = run_grad_weight.resident.dispatcher
-python_grad_bias = run_grad_bias.resident.dispatcher
-python_backward = run_backward.resident.dispatcher
+#: The compiled calls by dtype, on the caller's thread and on several; `settle` fills them.
+FORWARD: Calls = {}
+FORWARD_THREADS: Calls = {}
+GRAD_INPUT: Calls = {}
+GRAD_INPUT_THREADS: Calls = {}
+GRAD_WEIGHT: Calls = {}
+GRAD_WEIGHT_THREADS: Calls = {}
+GRAD_BIAS: Calls = {}
+GRAD_BIAS_THREADS: Calls = {}
+BACKWARD: Calls = {}
+BACKWARD_THREADS: Calls = {}
 
 
 def settle(
     run: Any,
+    alone: Calls,
+    threads: Calls,
     operation: str,
     reduction: Any,
     inputs: dict[str, Any],
@@ -79,19 +89,18 @@ def settle(
     )
     arrays = inputs | outs
     plain = {name: plain_array(a) for name, a in arrays.items()}
-    if all(plain[name] is arrays[name] for name in arrays):
-        if isinstance(refusal, int):
-            shapes = {name: a.shape for name, a in arrays.items()}
-            raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
-        kind = Operand(types.float32 if plain[next(iter(plain))].itemsize == 4 else types.float64)
-        if kind not in run.resident.addresses:
-            run.resident.load(kind)
-        elif all(a.flags.aligned for a in arrays.values()):
-            raise refusal
-        else:
-            # Numba took an unaligned array for something else that it met before
-            check_apart(operation, reduction, inputs, outs)
-            plain = {name: np.array(a) for name, a in arrays.items()}
+    same = all(plain[name] is arrays[name] for name in arrays)
+    if same and isinstance(refusal, int):
+        shapes = {name: a.shape for name, a in arrays.items()}
+        raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
+    dtype = next(iter(plain.values())).dtype
+    kind = types.float32 if dtype.itemsize == 4 else types.float64
+    if dtype not in alone:
+        alone[dtype] = run.resident.entry(Operand(kind))
+    elif isinstance(refusal, KeyError) and dtype not in threads:
+        threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+    elif same and isinstance(refusal, Exception):
+        raise refusal
     return list(plain.values())
 
 
@@ -99,24 +108,6 @@ def plain_array(a: Array) -> Array:
     """The array, or what is not quite a plain one, a subclass or a dtype of its own, as one."""
     dtype = np.dtype(a.dtype.type)
     return a if type(a) is np.ndarray and a.dtype is dtype else a.view(np.ndarray).view(dtype)
-
-
-def check_apart(
-    operation: str, reduction: str, inputs: dict[str, Array], outs: dict[str, Array]
-) -> None:
-    arrays = [*inputs.values(), *outs.values()]
-    for i in range(len(inputs), len(arrays)):
-        for j in range(i):
-            if np.may_share_memory(arrays[i], arrays[j]):
-                code = checks.OVERLAP + 8 * (i - len(inputs)) + j
-                raise ValueError(checks.message_of(operation, reduction, code, {}))
-
-
-def into(out: Array, result: Array) -> Array:
-    """`out`, holding the result, which was computed there or beside."""
-    if not np.may_share_memory(out, result):
-        out[...] = result
-    return out
 
 
 def forward(
@@ -179,17 +170,21 @@ def forward(
             y = np.empty((len(x), len(w)), x.dtype)
         else:
             y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
-        refusal = python_forward(x, w, b, y, MODES[parallel])
+        refusal = FORWARD[x.dtype](x, w, b, y, MODES[parallel])
+        if refusal == LARGE:
+            refusal = FORWARD_THREADS[x.dtype](x, w, b, y, MODES[parallel])
         if not refusal:
             return y
     except REFUSED as error:
         refusal = error
     inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
     outs = {} if out is None else {"out": out}
-    plain = settle(run_forward, "forward", "mean", inputs, outs, parallel, refusal)
+    plain = settle(
+        run_forward, FORWARD, FORWARD_THREADS, "forward", "mean", inputs, outs, parallel, refusal
+    )
     b_plain = None if b is None else plain[2]
     y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
-    return y if out is None else into(out, y)
+    return y if out is None else out
 
 
 def grad_input(
@@ -239,15 +234,27 @@ def grad_input(
             dx = np.empty((len(g), w.shape[1]), g.dtype)
         else:
             dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype)
-        refusal = python_grad_input(g, w, dx, MODES[parallel])
+        refusal = GRAD_INPUT[g.dtype](g, w, dx, MODES[parallel])
+        if refusal == LARGE:
+            refusal = GRAD_INPUT_THREADS[g.dtype](g, w, dx, MODES[parallel])
         if not refusal:
             return dx
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(run_grad_input, "grad_input", "mean", {"g": g, "w": w}, outs, parallel, refusal)
+    plain = settle(
+        run_grad_input,
+        GRAD_INPUT,
+        GRAD_INPUT_THREADS,
+        "grad_input",
+        "mean",
+        {"g": g, "w": w},
+        outs,
+        parallel,
+        refusal,
+    )
     dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
-    return dx if out is None else into(out, dx)
+    return dx if out is None else out
 
 
 def grad_weight(
@@ -311,16 +318,28 @@ def grad_weight(
             dw = np.empty(batch + g.shape[-1:] + x.shape[-1:], g.dtype)
         else:
             dw = out
-        refusal = python_grad_weight(g, x, dw, reduce, MODES[parallel])
+        refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, MODES[parallel])
+        if refusal == LARGE:
+            refusal = GRAD_WEIGHT_THREADS[g.dtype](g, x, dw, reduce, MODES[parallel])
         if not refusal:
             return dw
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
     inputs = {"g": g, "x": x}
-    plain = settle(run_grad_weight, "grad_weight", reduction, inputs, outs, parallel, refusal)
+    plain = settle(
+        run_grad_weight,
+        GRAD_WEIGHT,
+        GRAD_WEIGHT_THREADS,
+        "grad_weight",
+        reduction,
+        inputs,
+        outs,
+        parallel,
+        refusal,
+    )
     dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
-    return dw if out is None else into(out, dw)
+    return dw if out is None else out
 
 
 def grad_bias(
@@ -370,15 +389,27 @@ def grad_bias(
             db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
         else:
             db = out
-        refusal = python_grad_bias(g, db, reduce, MODES[parallel])
+        refusal = GRAD_BIAS[g.dtype](g, db, reduce, MODES[parallel])
+        if refusal == LARGE:
+            refusal = GRAD_BIAS_THREADS[g.dtype](g, db, reduce, MODES[parallel])
         if not refusal:
             return db
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(run_grad_bias, "grad_bias", reduction, {"g": g}, outs, parallel, refusal)
+    plain = settle(
+        run_grad_bias,
+        GRAD_BIAS,
+        GRAD_BIAS_THREADS,
+        "grad_bias",
+        reduction,
+        {"g": g},
+        outs,
+        parallel,
+        refusal,
+    )
     db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
-    return db if out is None else into(out, db)
+    return db if out is None else out
 
 
 def backward(
@@ -449,7 +480,9 @@ def backward(
         else:
             gradients = out
         dx, dw, db = gradients
-        refusal = python_backward(g, x, w, dx, dw, db, reduce, MODES[parallel])
+        refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, MODES[parallel])
+        if refusal == LARGE:
+            refusal = BACKWARD_THREADS[g.dtype](g, x, w, dx, dw, db, reduce, MODES[parallel])
         if not refusal:
             return gradients
     except (*REFUSED, ValueError) as error:
@@ -457,12 +490,19 @@ def backward(
     checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
     outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
     inputs = {"g": g, "x": x, "w": w}
-    plain = settle(run_backward, "backward", reduction, inputs, outs, parallel, refusal)
+    plain = settle(
+        run_backward,
+        BACKWARD,
+        BACKWARD_THREADS,
+        "backward",
+        reduction,
+        inputs,
+        outs,
+        parallel,
+        refusal,
+    )
     out_plain = Gradients(*plain[3:]) if outs else None
     gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
-    if out is not None:
-        for a, result in zip(out, gradients, strict=True):
-            into(a, result)
     return gradients if out is None else out
 
 
@@ -480,6 +520,11 @@ def _mode_of(parallel):
     if is_none(parallel):
         return lambda parallel: SERIAL
     return lambda parallel: PARALLEL if parallel else SERIAL
+
+
+def wants_threads(parallel):
+    """1 if a call's code is to have threads at all; they cost another second to compile."""
+    return int(not is_none(parallel) and literal(parallel) is not False)
 
 
 def reduction_of(operation, reduction):
@@ -575,10 +620,16 @@ def _forward(x, w, b=None, out=None, parallel=None):
     inputs = {"x": x, "w": w} if is_none(b) else {"x": x, "w": w, "b": b}
     check_typed("forward", inputs, {} if is_none(out) else {"out": out}, parallel)
 
+    threads = wants_threads(parallel)
+
     def impl(x, w, b=None, out=None, parallel=None):
         y = result(out, x, x.shape[:-1] + w.shape[:1])
         code = run_forward(
-            operand(x, x), operand(x, w), operand(x, b), operand(x, y), mode_of(parallel)
+            operand(x, x, threads),
+            operand(x, w, threads),
+            operand(x, b, threads),
+            operand(x, y, threads),
+            mode_of(parallel),
         )
         if code:
             raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), y.shape)
@@ -591,9 +642,16 @@ def _forward(x, w, b=None, out=None, parallel=None):
 def _grad_input(g, w, out=None, parallel=None):
     check_typed("grad_input", {"g": g, "w": w}, {} if is_none(out) else {"out": out}, parallel)
 
+    threads = wants_threads(parallel)
+
     def impl(g, w, out=None, parallel=None):
         dx = result(out, g, g.shape[:-1] + w.shape[1:])
-        code = run_grad_input(operand(g, g), operand(g, w), operand(g, dx), mode_of(parallel))
+        code = run_grad_input(
+            operand(g, g, threads),
+            operand(g, w, threads),
+            operand(g, dx, threads),
+            mode_of(parallel),
+        )
         if code:
             raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, dx.shape)
         return dx
@@ -617,11 +675,17 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
     outs = {} if is_none(out) else {"out": out}
     check_typed("grad_weight", {"g": g, "x": x}, outs, parallel, reduction)
 
+    threads = wants_threads(parallel)
+
     def impl(g, x, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("grad_weight", reduction)
         dw = result(out, g, batch_of(g, reduction) + g.shape[-1:] + x.shape[-1:])
         code = run_grad_weight(
-            operand(g, g), operand(g, x), operand(g, dw), reduce, mode_of(parallel)
+            operand(g, g, threads),
+            operand(g, x, threads),
+            operand(g, dw, threads),
+            reduce,
+            mode_of(parallel),
         )
         if code:
             raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, dw.shape)
@@ -635,10 +699,14 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
     outs = {} if is_none(out) else {"out": out}
     check_typed("grad_bias", {"g": g}, outs, parallel, reduction)
 
+    threads = wants_threads(parallel)
+
     def impl(g, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("grad_bias", reduction)
         db = result(out, g, batch_of(g, reduction) + g.shape[-1:])
-        code = run_grad_bias(operand(g, g), operand(g, db), reduce, mode_of(parallel))
+        code = run_grad_bias(
+            operand(g, g, threads), operand(g, db, threads), reduce, mode_of(parallel)
+        )
         if code:
             raise ArgumentError("grad_bias", reduction, code, g.shape, db.shape)
         return db
@@ -658,18 +726,20 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         outs = dict(zip((f"out.{name}" for name in Gradients._fields), out, strict=True))
     check_typed("backward", {"g": g, "x": x, "w": w}, outs, parallel, reduction)
 
+    threads = wants_threads(parallel)
+
     def impl(g, x, w, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("backward", reduction)
         dx = result(part(out, 0), g, x.shape)
         dw = result(part(out, 1), g, batch_of(g, reduction) + w.shape)
         db = result(part(out, 2), g, batch_of(g, reduction) + w.shape[:1])
         code = run_backward(
-            operand(g, g),
-            operand(g, x),
-            operand(g, w),
-            operand(g, dx),
-            operand(g, dw),
-            operand(g, db),
+            operand(g, g, threads),
+            operand(g, x, threads),
+            operand(g, w, threads),
+            operand(g, dx, threads),
+            operand(g, dw, threads),
+            operand(g, db, threads),
             reduce,
             mode_of(parallel),
         )

@@ -10,7 +10,6 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typeconv import Conversion
 from numba.extending import (
     NativeValue,
     intrinsic,
@@ -43,18 +42,11 @@ for symbol, known in OBJECTS.items():
 
 
 class Operand(CompileTime):
-    """An array of `dtype`, or None."""
+    """An array of `dtype`, or None; with `threads`, of a call that may use them."""
 
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(name=f"Operand({dtype})")
-
-    def can_convert_from(self, typingctx, other):
-        if isinstance(other, types.NoneType):
-            return Conversion.safe
-        if isinstance(other, types.Array) and other.dtype == self.dtype:
-            return Conversion.safe
-        return None
+    def __init__(self, dtype, threads=False):
+        self.dtype, self.threads = dtype, threads
+        super().__init__(name=f"Operand({dtype}, {threads})")
 
 
 @register_model(Operand)
@@ -105,10 +97,11 @@ def unbox_operand(typ, obj, c):
     return NativeValue(operand._getvalue())
 
 
-@intrinsic
-def operand(typingctx, like, array):
-    """`array`, or None, as an operand of the dtype of the array `like`."""
-    result = Operand(like.dtype)
+@intrinsic(prefer_literal=True)
+def operand(typingctx, like, array, threads):
+    """`array`, or None, as an operand of the dtype of the array `like`; `threads` is a
+    constant."""
+    result = Operand(like.dtype, bool(threads.literal_value))
 
     def codegen(context, builder, sig, args):
         operand = cgutils.create_struct_proxy(result)(context, builder)
@@ -127,7 +120,7 @@ def operand(typingctx, like, array):
         operand.writable = INTP(int(array.mutable))
         return operand._getvalue()
 
-    return result(like, array), codegen
+    return result(like, array, threads), codegen
 
 
 def _field(name):

@@ -10,7 +10,7 @@ from numba_linear.cpu.machine import largest_tile, tiling_for, tiling_of
 from numba_linear.cpu.resident import resident
 from numba_linear.operand import Operand, address
 
-STEPS = 1 << 18
+STEPS = 1 << 21
 
 
 @resident(no_cpython_wrapper=False)
@@ -33,8 +33,7 @@ def flops(dtype: np.typing.DTypeLike) -> float:
     kind = {"float32": types.float32, "float64": types.float64}[dtype.name]
     tiling = tiling_for(kind)
     numbers = np.zeros(tiling.rows * tiling.columns, dtype)
-    spin.resident.load(Operand(kind))
-    run = spin.resident.dispatcher
+    run = spin.resident.entry(Operand(kind))
     best = np.inf
     for _ in range(10):
         begin = time.perf_counter()

@@ -51,12 +51,23 @@ def cache_bytes(level):
 
 
 class Tiling(Shape):
-    """The largest tile's shape, and the blocks around it, for one dtype."""
+    """The largest tile's shape, and the blocks around it, for one dtype.
 
-    def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes):
+    With `threads` it says besides that code for several threads is wanted, which costs another
+    second to compile.
+    """
+
+    def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes, threads=False):
         super().__init__(dtype, rows, columns)
         self.block_leaves, self.a_bytes, self.b_bytes = block_leaves, a_bytes, b_bytes
-        self.name = f"Tiling({dtype}, {rows}, {columns}, {block_leaves}, {a_bytes}, {b_bytes})"
+        self.threads = threads
+        self.parameters = (dtype, rows, columns, block_leaves, a_bytes, b_bytes)
+        self.name = f"Tiling{(*self.parameters, threads)}"
+
+    @property
+    def alone(self):
+        """The same for one thread."""
+        return Tiling(*self.parameters)
 
     @property
     def heights(self):
@@ -75,7 +86,7 @@ class TilingModel(models.OpaqueModel):
     pass
 
 
-def tiling_for(dtype):
+def tiling_for(dtype, threads=False):
     """The tiling of this machine."""
     lanes = 8 * vector_bytes() // dtype.bitwidth
     return Tiling(
@@ -85,6 +96,7 @@ def tiling_for(dtype):
         block_leaves=16 // (dtype.bitwidth // 8),
         a_bytes=cache_bytes(2) * 3 // 8,
         b_bytes=min(cache_bytes(3) // 2, 16 << 20),
+        threads=threads,
     )
 
 
@@ -114,7 +126,8 @@ def _retype(result):
     return intrinsic(word)
 
 
-tiling_of = _retype(lambda operand: tiling_for(operand.dtype))
+tiling_of = _retype(lambda operand: tiling_for(operand.dtype, operand.threads))
+alone = _retype(lambda tiling: tiling.alone)
 largest_tile = _retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = _retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = _retype(lambda tiling: tiling.of(1, tiling.columns // 2))

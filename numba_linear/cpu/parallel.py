@@ -5,6 +5,7 @@ at aligned groups of leaves, which are nodes of the rule's tree.
 """
 
 from numba import njit, prange, types
+from numba.extending import overload
 
 from numba_linear.cpu.contract import contract
 from numba_linear.cpu.fragment import (
@@ -22,12 +23,13 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import vectors
+from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 
-#: How a call may use threads: as many as pay, the caller's alone, or all.
+#: How a call may use threads: as many as pay, the caller's alone, or all. Without `Tiling.threads`
+#: it is the caller's alone.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
 #: Multiply-adds from which a second thread pays for its launch.
@@ -80,7 +82,7 @@ def contract_parts(
         end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
         c_part = from_number(c, row, col)
         contract(
-            tiling,
+            alone(tiling),
             from_number(a, row, p),
             from_number(b, col, p),
             Matrix(c_part.at + i % term_parts * part_bytes, c.row, c.col),
@@ -126,6 +128,38 @@ def contract_terms(
     release(work)
 
 
+def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+    """`contract`, on several threads where there is code for them and the mode says so."""
+
+
+@overload(contract_with)
+def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+    def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+        contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
+
+    def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+        threads = 1
+        if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
+            threads = num_threads()
+        if threads == 1:
+            contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
+        elif rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
+            part_terms = LEAF
+            while part_terms * 8 * threads < terms:
+                part_terms *= 2
+            contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
+        else:
+            row_parts, col_parts = threads, 1
+            if rows < rows_of(tiling) * threads and cols > rows:
+                row_parts, col_parts = 1, threads
+            whole = max(1, terms)
+            contract_parts(
+                tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, whole, 0
+            )
+
+    return on_several if tiling.threads else on_one
+
+
 @resident
 def contract_into(
     tiling,
@@ -148,40 +182,10 @@ def contract_into(
         for j in range(cols):
             copy(tiling, row_of_bias + j * size, bias + j * bias_step)
         bias = row_of_bias
-    threads = 1
-    if c.col == size and (
-        mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK)
-    ):
-        threads = num_threads()
-    leaves = leaf_count(terms)
     if c.col != size:
         contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
-    elif threads == 1:
-        contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
-    elif rows * cols * size <= SMALL_C and leaves >= 4 * threads:
-        part_terms = LEAF
-        while part_terms * 8 * threads < terms:
-            part_terms *= 2
-        contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
     else:
-        row_parts, col_parts = threads, 1
-        if rows < rows_of(tiling) * threads and cols > rows:
-            row_parts, col_parts = 1, threads
-        contract_parts(
-            tiling,
-            a,
-            b,
-            c,
-            rows,
-            cols,
-            terms,
-            bias,
-            divisor,
-            row_parts,
-            col_parts,
-            max(1, terms),
-            0,
-        )
+        contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor)
     release(row_of_bias)
 
 
@@ -196,7 +200,7 @@ def contract_scattered(
         for j in range(0, cols, most):
             some_rows, some_cols = min(most, rows - i), min(most, cols - j)
             contract(
-                tiling,
+                alone(tiling),
                 from_number(a, i, 0),
                 from_number(b, j, 0),
                 Matrix(block, some_cols * size, size),

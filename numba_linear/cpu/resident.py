@@ -86,9 +86,9 @@ class Resident:
         self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, error_model="numpy", **options)(
             function
         )
-        self.dispatcher._can_compile = False  # what `disable_compile` sets once something is
         self.cached = None
         self.addresses = {}
+        self.entries = {}
 
     def typed(self, first):
         """The signature for the type of the first argument."""
@@ -99,6 +99,11 @@ class Resident:
         }
         rest = [kinds.get(annotation, first) for annotation in self.annotations[1:]]
         return self.result(first, *rest)
+
+    def entry(self, first):
+        """The function as Python calls it."""
+        self.load(first)
+        return self.entries[first]
 
     def enable_caching(self):
         """Whether Numba found a folder for its cache."""
@@ -119,9 +124,7 @@ class Resident:
         with global_compiler_lock, no_collection():
             if self.cached is None:
                 self.cached = self.enable_caching()
-            self.dispatcher._can_compile = True
-            self.dispatcher.compile(args)
-            self.dispatcher._can_compile = False
+            self.entries[first] = self.dispatcher.compile(args)
         compiled = self.dispatcher.overloads[args]
         address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         binding.add_symbol(self.symbol(first), address)
