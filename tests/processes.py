@@ -14,7 +14,8 @@ def start(*arguments, **settings):
     Keywords are environment variables. Every warning is an error.
     """
     home = str(Path(numba_linear.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    inherited = settings.pop("PYTHONPATH", os.environ.get("PYTHONPATH"))
+    path = os.pathsep.join(filter(None, (home, inherited)))
     return subprocess.Popen(
         [sys.executable, "-W", "error", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": path} | settings,

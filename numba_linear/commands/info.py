@@ -17,8 +17,10 @@ from numba_linear import forward
 def run() -> None:
     """Print versions and what the engine says of itself on this machine."""
     from numba_linear.cpu.machine import describe
+    from numba_linear.cpu.resident import cache_state
 
-    print_facts(versions("numba_linear", "numba", "llvmlite", "numpy") | threads() | describe())
+    facts = versions("numba_linear", "numba", "llvmlite", "numpy") | threads() | describe()
+    print_facts(facts | {"cache": cache_state()})
 
 
 def print_facts(facts: dict[str, str]) -> None:

@@ -201,3 +201,13 @@ def resident(function=None, no_cpython_wrapper=True, **options):
         return result
 
     return function
+
+
+def cache_state():
+    """Where Numba keeps compiled code, and how much of it this process read or made."""
+    counts = [r.dispatcher.stats for r in RESIDENTS.values() if r.cached]
+    if not counts:
+        return "off, for want of a folder that Numba can write to"
+    hits = sum(sum(stats.cache_hits.values()) for stats in counts)
+    misses = sum(sum(stats.cache_misses.values()) for stats in counts)
+    return f"{counts[0].cache_path}, {hits} functions read, {misses} compiled"

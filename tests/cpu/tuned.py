@@ -1,0 +1,24 @@
+"""Prints `digest.of_package` computed with another tiling, for `test_tunables`.
+
+Arguments: the tile's rows and float32 columns, leaves in a block, KiB of A's block and of B's.
+"""
+
+import sys
+
+import digest
+
+from numba_linear.cpu import contract, gemv, machine, parallel
+
+rows, columns, leaves, a_kib, b_kib = map(int, sys.argv[1:])
+
+
+def tiling_for(dtype, threads=False):
+    width = columns * 32 // dtype.bitwidth
+    return machine.Tiling(dtype, rows, width, leaves, a_kib << 10, b_kib << 10, threads)
+
+
+machine.tiling_for = tiling_for
+contract.SMALL = 0  # all working memory from the heap
+gemv.SIDES = 1
+parallel.PARALLEL_WORK = 1  # threads for every call
+print(digest.of_package())
