@@ -31,7 +31,7 @@ SHORTEST = 20e-6
 
 #: A turn goes on for so long if the time allows. Helper threads of the contestant before keep
 #: spinning for some milliseconds, and with them gone the minimum is a contestant's own.
-TURN = 10e-3
+TURN = 30e-3
 
 MIN_ROUNDS = 5
 
