@@ -604,7 +604,7 @@ def test_unknown_reduction():
 def test_assert_bits_accepts():
     values = np.array([[1, -0.0, np.inf], [np.nan, 0, 5e-324]])
     other_nan = values.copy()
-    other_nan.view(np.uint64)[1, 0] ^= 1
+    other_nan.view(np.uint64)[1, 0] ^= np.uint64(1)
     assert_bits("equal", values, values.copy())
     assert_bits("another NaN", values, other_nan)
     assert_bits("other strides", np.asfortranarray(values), values)
