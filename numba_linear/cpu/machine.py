@@ -53,8 +53,8 @@ def cache_bytes(level):
 class Tiling(Shape):
     """The largest tile's shape, and the blocks around it, for one dtype.
 
-    With `threads` it says besides that code for several threads is wanted, which costs another
-    second to compile.
+    With `threads` it says besides that code for several threads is wanted, which costs 2.6
+    seconds to compile.
     """
 
     def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes, threads=False):
