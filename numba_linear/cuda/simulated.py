@@ -4,6 +4,7 @@ The simulator runs every thread of a block as a thread of Python. Addresses are 
 """
 
 import ctypes
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,15 +48,21 @@ def zero(tile):
     return Fragment(tile, np.zeros((tile.rows, tile.columns), tile.dtype))
 
 
+@functools.cache
+def places(tile):
+    """Where in two panels the first thread's rows and columns of each term are."""
+    terms = np.arange(tile.depth)[:, None]
+    rows = [tile.row(r) for r in range(tile.rows)]
+    columns = [tile.column(c) for c in range(tile.columns)]
+    return terms * tile.a.pitch + rows, terms * tile.b.pitch + columns
+
+
 @cuda.jit(device=True)
 def outer(acc, panels, a, b):
     tile, numbers = acc
-    rows = np.array([tile.row(r) for r in range(tile.rows)])
-    columns = np.array([tile.column(c) for c in range(tile.columns)])
-    for p in range(tile.depth):
-        x = panels[a + p * tile.a.pitch + rows]
-        y = panels[b + p * tile.b.pitch + columns]
-        numbers = cuda.fma(x[:, None], y[None, :], numbers)
+    rows, columns = places(tile)
+    for x, y in zip(panels[a + rows], panels[b + columns], strict=True):
+        numbers = cuda.fma(x[:, None], y, numbers)
     return Fragment(tile, numbers)
 
 

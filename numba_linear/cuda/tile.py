@@ -200,8 +200,8 @@ def contraction(tile: Tile):
 
         row, col = row + down, col + across
         rows, cols = int32(rows - down), int32(cols - across)
-        bias_at = bias.at
-        if bias_at != 0:
+        bias_at = int64(0)
+        if bias.at != 0 and rows > 0 and cols > 0:
             bias_at = from_number(bias, row, col).at
         acc = finish(acc, bias_at, bias.row, bias.col, rows, cols, divisor)
         c_at = from_number(c, row, col).at + part * part_bytes

@@ -35,7 +35,7 @@ zero = words.zero
 def device(function):
     """Compile a function for kernels to call."""
     if config.ENABLE_CUDASIM:
-        return cuda.jit(device=True)(function)
+        return function
     # Inlined, so that fragments stay in registers.
     return cuda.jit(device=True, forceinline=True)(function)
 
