@@ -237,8 +237,6 @@ def _partial(builder, tile, memory, level):
 def keep(typingctx, acc, partials, level):
     def codegen(context, builder, sig, args):
         fragment, memory, level = args
-        if not acc.tile.levels:
-            return context.get_dummy_value()
         e, vector, places = _partial(builder, acc.tile, memory, level)
         numbers = e.unpack(fragment)
         for i, place in places:
@@ -251,8 +249,6 @@ def keep(typingctx, acc, partials, level):
 @intrinsic
 def kept(typingctx, tile, partials, level):
     def codegen(context, builder, sig, args):
-        if not tile.value.levels:
-            return ir.Constant(context.get_value_type(sig.return_type), None)
         e, vector, places = _partial(builder, tile.value, *args[1:])
         return e.pack([x for _, place in places for x in e.load_vector(place, vector)])
 

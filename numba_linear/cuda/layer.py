@@ -310,9 +310,11 @@ def backward(
     checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
     outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
     call = Call("backward", reduction, stream, {"g": g, "x": x, "w": w}, outs)
-    places = {name: call.result(f"out.{name}", outs.get(f"out.{name}")) for name in Gradients._fields}
+    places = {
+        name: call.result(f"out.{name}", outs.get(f"out.{name}")) for name in Gradients._fields
+    }
     sums, arrays = engine().contract, call.arrays
     sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
     sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.stream)
     sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.stream)
-    return Gradients(*(places[name][0] for name in Gradients._fields))
+    return out or Gradients(*(places[name][0] for name in Gradients._fields))

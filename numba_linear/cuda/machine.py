@@ -146,7 +146,7 @@ class Tile(NamedTuple):
 #: Levels of the tree for which the large tile is compiled. The driver sets local memory aside for
 #: every thread that could be resident, 256 bytes for a level of it, so that a short sum should not
 #: carry the levels of a long one.
-LEVELS = (0, 3, 6)
+LEVELS = (1, 3, 6)
 MOST_LEVELS = LEVELS[-1]
 
 # 64 fragments of 8 × 8 fill half of the registers of a multiprocessor, and a step of 8 terms does

@@ -136,10 +136,10 @@ def contraction(tile: Tile):
         tiles_across = (cols + (ACROSS - 1)) // ACROSS
         tiles = (rows + (DOWN - 1)) // DOWN * tiles_across
         block = int64(cuda.blockIdx.x)
-        part = block // tiles
+        part = int32(block // tiles)
         block -= part * tiles
-        row, col = block // tiles_across * DOWN, block % tiles_across * ACROSS
-        term = part * part_terms
+        i_tile, j_tile = int32(block // tiles_across), int32(block % tiles_across)
+        row, col, term = int64(i_tile) * DOWN, int64(j_tile) * ACROSS, int64(part) * part_terms
         rows, cols = int32(min(DOWN, rows - row)), int32(min(ACROSS, cols - col))
         terms = int32(min(part_terms, terms - term))
 
@@ -198,13 +198,13 @@ def contraction(tile: Tile):
             if q < final:
                 keep(acc, waiting, level)
 
-        row, col = row + down, col + across
+        row, col = int64(i_tile) * DOWN + down, int64(j_tile) * ACROSS + across
         rows, cols = int32(rows - down), int32(cols - across)
         bias_at = int64(0)
         if bias.at != 0 and rows > 0 and cols > 0:
             bias_at = from_number(bias, row, col).at
         acc = finish(acc, bias_at, bias.row, bias.col, rows, cols, divisor)
-        c_at = from_number(c, row, col).at + part * part_bytes
+        c_at = from_number(c, row, col).at + int64(part) * part_bytes
         put(acc, c_at, c.row, c.col, rows, cols)
 
     return contract

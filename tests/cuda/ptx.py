@@ -192,7 +192,7 @@ def run(
         kernel.shared[name] = memory.place(constant.view(np.uint8))
     count: Counter[str] = Counter()
     parameters = {
-        name: TYPES[kind](value)
+        name: TYPES[kind](value % (1 << 64) if kind == "u64" else value)
         for (name, kind), value in zip(kernel.parameters.items(), arguments, strict=True)
     }
     with np.errstate(all="ignore"):
