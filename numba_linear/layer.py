@@ -15,6 +15,7 @@ from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, ArgumentError, ReductionError, is_none
+from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
     MEAN,
@@ -98,7 +99,7 @@ def settle(
     if dtype not in alone:
         alone[dtype] = run.resident.entry(Operand(kind))
     elif isinstance(refusal, KeyError) and dtype not in threads:
-        threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+        threads[dtype] = from_python(run.resident.entry(Operand(kind, threads=True)))
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())

@@ -78,7 +78,8 @@ class OneOfModel(models.PrimitiveModel):
 class Resident:
     """A function and the machine code made of it so far."""
 
-    def __init__(self, function, options):
+    def __init__(self, function, ready, options):
+        self.ready = ready
         self.name = f"{function.__module__}.{function.__name__}"
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
@@ -129,6 +130,8 @@ class Resident:
         address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         binding.add_symbol(self.symbol(first), address)
         self.addresses[first] = address
+        if self.ready:
+            self.ready()
 
 
 class Needed:
@@ -150,17 +153,17 @@ def need(name, first):
     return Needed(name, first)
 
 
-def resident(function=None, no_cpython_wrapper=True, **options):
+def resident(function=None, no_cpython_wrapper=True, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
     The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
-    type if annotated otherwise; a result is an integer, annotated `int`. `options` go to
-    `numba.njit`.
+    type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called when
+    there is code. `options` go to `numba.njit`.
     """
     options["no_cpython_wrapper"] = no_cpython_wrapper
     if function is None:
-        return lambda function: resident(function, **options)
-    owner = function.resident = Resident(function, options)
+        return lambda function: resident(function, ready=ready, **options)
+    owner = function.resident = Resident(function, ready, options)
     RESIDENTS[owner.name] = owner
 
     @type_callable(function)
