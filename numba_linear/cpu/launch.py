@@ -2,9 +2,9 @@
 
 Of all calls that want threads at once one has them, the holder of a token: the others find the
 cores busy, and OpenMP would start a team of threads for each. The token is held for good where a
-launch would end the process: in a child forked after Numba's threading layer was started, and on
-the layer "workqueue" (numba#8563, #9288), which must not be entered twice at once by whomever. There
-only a call from Python has it, while its thread is the only one that knows of Python.
+launch could end the process: in a child forked after Numba's threading layer was started, and on
+the layer "workqueue" (numba#8563, #9288), which must not be entered twice at once by whomever.
+There only a call from Python has it, while its thread is the only one that Python knows.
 """
 
 import ctypes

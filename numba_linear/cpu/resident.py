@@ -16,6 +16,7 @@ from pathlib import Path
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
@@ -75,6 +76,24 @@ class OneOfModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.IntType(64))
 
 
+class Cache(FunctionCache):
+    """Numba's cache, of which no file can make a call fail: what can not be read is compiled."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # unpickling half a file raises almost anything
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+        # Processes that save at once, each another type's code, may choose the same file.
+        return found if found is not None and found.signature.args == sig else None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):  # no space, no permission any more
+            super().save_overload(sig, data)
+
+
 class Resident:
     """A function and the machine code made of it so far."""
 
@@ -109,7 +128,7 @@ class Resident:
     def enable_caching(self):
         """Whether Numba found a folder for its cache."""
         try:
-            self.dispatcher.enable_caching()
+            self.dispatcher._cache = Cache(self.dispatcher.py_func)
         except RuntimeError:
             return False
         return True
@@ -126,10 +145,10 @@ class Resident:
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.entries[first] = self.dispatcher.compile(args)
-        compiled = self.dispatcher.overloads[args]
-        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        binding.add_symbol(self.symbol(first), address)
-        self.addresses[first] = address
+            compiled = self.dispatcher.overloads[args]
+            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            binding.add_symbol(self.symbol(first), address)
+            self.addresses[first] = address
         if self.ready:
             self.ready()
 
