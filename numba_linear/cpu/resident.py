@@ -11,6 +11,8 @@ import functools
 import gc
 import hashlib
 import inspect
+import signal
+import threading
 from pathlib import Path
 
 from llvmlite import binding, ir
@@ -48,6 +50,26 @@ def no_collection():
     finally:
         if was_on:
             gc.enable()
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Let a Ctrl-C wait: one that comes while LLVM's objects change hands ends the process.
+
+    In the main thread, for others never see it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
 
 
 class CompileTime(types.Type):
@@ -141,7 +163,7 @@ class Resident:
         if first in self.addresses:
             return
         args = self.typed(first).args
-        with global_compiler_lock, no_collection():
+        with global_compiler_lock, no_collection(), uninterrupted():
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.entries[first] = self.dispatcher.compile(args)
