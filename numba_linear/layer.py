@@ -5,18 +5,20 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import config, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, ArgumentError, ReductionError, is_none
+from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
+    FRESH,
     MEAN,
     NONE,
     SUM,
@@ -42,6 +44,7 @@ class Gradients(NamedTuple):
 
 #: What `parallel` means in a call from Python; inside @njit None means False.
 MODES = {None: AUTO, False: SERIAL, True: PARALLEL}
+FRESH_MODES = {parallel: mode | FRESH for parallel, mode in MODES.items()}
 REDUCTIONS = {"mean": MEAN, "sum": SUM, "none": NONE}
 
 #: What a call raises for arguments that the compiled layer does not know.
@@ -80,7 +83,9 @@ def settle(
     Returns its arrays, of subclasses that are right for the base class.
     """
     checks.check_reduction(operation, reduction)
-    checks.check_parallel(operation, parallel, parallel is None or parallel in (True, False))
+    checks.check_parallel(
+        operation, parallel, isinstance(parallel, Hashable) and parallel in MODES
+    )
     checks.check_types(
         operation,
         reduction,
@@ -96,12 +101,39 @@ def settle(
     dtype = next(iter(plain.values())).dtype
     kind = types.float32 if dtype.itemsize == 4 else types.float64
     if dtype not in alone:
-        alone[dtype] = run.resident.entry(Operand(kind))
-    elif isinstance(refusal, KeyError) and dtype not in threads:
-        threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+        alone[dtype] = run_alone(run, kind)
+    elif isinstance(refusal, KeyError):  # another thread may have been quicker
+        if dtype not in threads:
+            threads[dtype] = from_python(run.resident.entry(Operand(kind, threads=True)))
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())
+
+
+def run_alone(run: Any, kind: types.Type) -> Callable[..., int]:
+    """A call of `entry`, compiled for the caller's thread, or interpreted if Numba is told so."""
+    if config.DISABLE_JIT:
+        from numba_linear import interpreted
+
+        return getattr(interpreted, run.__name__)
+    return run.resident.entry(Operand(kind))
+
+
+class ends_at_the_call:
+    """What the checks raise is the caller's error, and so its traceback ends at the caller's line.
+
+    An exception of the package's own keeps its traceback.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.words = f"{operation}: "
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None and str(error).startswith(self.words):
+            error.__traceback__ = None
 
 
 def plain_array(a: Array) -> Array:
@@ -164,26 +196,36 @@ def forward(
     """
     refusal: Any = None
     try:
+        mode = FRESH_MODES[parallel]
         if out is not None:
-            y = out
+            y, mode = out, MODES[parallel]
         elif x.ndim == 2:  # 140 ns less than for any number of dimensions
             y = np.empty((len(x), len(w)), x.dtype)
         else:
             y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
-        refusal = FORWARD[x.dtype](x, w, b, y, MODES[parallel])
+        refusal = FORWARD[x.dtype](x, w, b, y, mode)
         if refusal == LARGE:
-            refusal = FORWARD_THREADS[x.dtype](x, w, b, y, MODES[parallel])
+            refusal = FORWARD_THREADS[x.dtype](x, w, b, y, mode)
         if not refusal:
             return y
     except REFUSED as error:
         refusal = error
     inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_forward, FORWARD, FORWARD_THREADS, "forward", "mean", inputs, outs, parallel, refusal
-    )
-    b_plain = None if b is None else plain[2]
-    y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("forward"):
+        plain = settle(
+            run_forward,
+            FORWARD,
+            FORWARD_THREADS,
+            "forward",
+            "mean",
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        b_plain = None if b is None else plain[2]
+        y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
     return y if out is None else out
 
 
@@ -228,32 +270,34 @@ def grad_input(
     """
     refusal: Any = None
     try:
+        mode = FRESH_MODES[parallel]
         if out is not None:
-            dx = out
+            dx, mode = out, MODES[parallel]
         elif g.ndim == 2:
             dx = np.empty((len(g), w.shape[1]), g.dtype)
         else:
             dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype)
-        refusal = GRAD_INPUT[g.dtype](g, w, dx, MODES[parallel])
+        refusal = GRAD_INPUT[g.dtype](g, w, dx, mode)
         if refusal == LARGE:
-            refusal = GRAD_INPUT_THREADS[g.dtype](g, w, dx, MODES[parallel])
+            refusal = GRAD_INPUT_THREADS[g.dtype](g, w, dx, mode)
         if not refusal:
             return dx
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_grad_input,
-        GRAD_INPUT,
-        GRAD_INPUT_THREADS,
-        "grad_input",
-        "mean",
-        {"g": g, "w": w},
-        outs,
-        parallel,
-        refusal,
-    )
-    dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_input"):
+        plain = settle(
+            run_grad_input,
+            GRAD_INPUT,
+            GRAD_INPUT_THREADS,
+            "grad_input",
+            "mean",
+            {"g": g, "w": w},
+            outs,
+            parallel,
+            refusal,
+        )
+        dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
     return dx if out is None else out
 
 
@@ -313,32 +357,34 @@ def grad_weight(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
+        mode = FRESH_MODES[parallel]
         if out is None:
             batch = g.shape[:-1] if reduce == NONE else ()
             dw = np.empty(batch + g.shape[-1:] + x.shape[-1:], g.dtype)
         else:
-            dw = out
-        refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, MODES[parallel])
+            dw, mode = out, MODES[parallel]
+        refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, mode)
         if refusal == LARGE:
-            refusal = GRAD_WEIGHT_THREADS[g.dtype](g, x, dw, reduce, MODES[parallel])
+            refusal = GRAD_WEIGHT_THREADS[g.dtype](g, x, dw, reduce, mode)
         if not refusal:
             return dw
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
     inputs = {"g": g, "x": x}
-    plain = settle(
-        run_grad_weight,
-        GRAD_WEIGHT,
-        GRAD_WEIGHT_THREADS,
-        "grad_weight",
-        reduction,
-        inputs,
-        outs,
-        parallel,
-        refusal,
-    )
-    dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_weight"):
+        plain = settle(
+            run_grad_weight,
+            GRAD_WEIGHT,
+            GRAD_WEIGHT_THREADS,
+            "grad_weight",
+            reduction,
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
     return dw if out is None else out
 
 
@@ -385,30 +431,32 @@ def grad_bias(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
+        mode = FRESH_MODES[parallel]
         if out is None:
             db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
         else:
-            db = out
-        refusal = GRAD_BIAS[g.dtype](g, db, reduce, MODES[parallel])
+            db, mode = out, MODES[parallel]
+        refusal = GRAD_BIAS[g.dtype](g, db, reduce, mode)
         if refusal == LARGE:
-            refusal = GRAD_BIAS_THREADS[g.dtype](g, db, reduce, MODES[parallel])
+            refusal = GRAD_BIAS_THREADS[g.dtype](g, db, reduce, mode)
         if not refusal:
             return db
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_grad_bias,
-        GRAD_BIAS,
-        GRAD_BIAS_THREADS,
-        "grad_bias",
-        reduction,
-        {"g": g},
-        outs,
-        parallel,
-        refusal,
-    )
-    db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_bias"):
+        plain = settle(
+            run_grad_bias,
+            GRAD_BIAS,
+            GRAD_BIAS_THREADS,
+            "grad_bias",
+            reduction,
+            {"g": g},
+            outs,
+            parallel,
+            refusal,
+        )
+        db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
     return db if out is None else out
 
 
@@ -470,6 +518,7 @@ def backward(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
+        mode = FRESH_MODES[parallel]
         if out is None:
             batch, dtype = g.shape[:-1] if reduce == NONE else (), g.dtype
             gradients = Gradients(
@@ -478,31 +527,32 @@ def backward(
                 np.empty(batch + w.shape[:1], dtype),
             )
         else:
-            gradients = out
+            gradients, mode = out, MODES[parallel]
         dx, dw, db = gradients
-        refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, MODES[parallel])
+        refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, mode)
         if refusal == LARGE:
-            refusal = BACKWARD_THREADS[g.dtype](g, x, w, dx, dw, db, reduce, MODES[parallel])
+            refusal = BACKWARD_THREADS[g.dtype](g, x, w, dx, dw, db, reduce, mode)
         if not refusal:
             return gradients
     except (*REFUSED, ValueError) as error:
         refusal = error
-    checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
-    outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
-    inputs = {"g": g, "x": x, "w": w}
-    plain = settle(
-        run_backward,
-        BACKWARD,
-        BACKWARD_THREADS,
-        "backward",
-        reduction,
-        inputs,
-        outs,
-        parallel,
-        refusal,
-    )
-    out_plain = Gradients(*plain[3:]) if outs else None
-    gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
+    with ends_at_the_call("backward"):
+        checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
+        outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
+        inputs = {"g": g, "x": x, "w": w}
+        plain = settle(
+            run_backward,
+            BACKWARD,
+            BACKWARD_THREADS,
+            "backward",
+            reduction,
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        out_plain = Gradients(*plain[3:]) if outs else None
+        gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
     return gradients if out is None else out
 
 
@@ -511,15 +561,16 @@ def backward(
 # --------------------------------------------------------------------------------------
 
 
-def mode_of(parallel):
-    """The mode for `parallel` inside @njit."""
+def mode_of(parallel, out):
+    """The mode for `parallel` and `out` inside @njit."""
 
 
 @overload(mode_of)
-def _mode_of(parallel):
+def _mode_of(parallel, out):
+    fresh = FRESH if is_none(out) else 0
     if is_none(parallel):
-        return lambda parallel: SERIAL
-    return lambda parallel: PARALLEL if parallel else SERIAL
+        return lambda parallel, out: SERIAL | fresh
+    return lambda parallel, out: (PARALLEL if parallel else SERIAL) | fresh
 
 
 def wants_threads(parallel):
@@ -629,7 +680,7 @@ def _forward(x, w, b=None, out=None, parallel=None):
             operand(x, w, threads),
             operand(x, b, threads),
             operand(x, y, threads),
-            mode_of(parallel),
+            mode_of(parallel, out),
         )
         if code:
             raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), y.shape)
@@ -650,7 +701,7 @@ def _grad_input(g, w, out=None, parallel=None):
             operand(g, g, threads),
             operand(g, w, threads),
             operand(g, dx, threads),
-            mode_of(parallel),
+            mode_of(parallel, out),
         )
         if code:
             raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, dx.shape)
@@ -685,7 +736,7 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
             operand(g, x, threads),
             operand(g, dw, threads),
             reduce,
-            mode_of(parallel),
+            mode_of(parallel, out),
         )
         if code:
             raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, dw.shape)
@@ -705,7 +756,7 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("grad_bias", reduction)
         db = result(out, g, batch_of(g, reduction) + g.shape[-1:])
         code = run_grad_bias(
-            operand(g, g, threads), operand(g, db, threads), reduce, mode_of(parallel)
+            operand(g, g, threads), operand(g, db, threads), reduce, mode_of(parallel, out)
         )
         if code:
             raise ArgumentError("grad_bias", reduction, code, g.shape, db.shape)
@@ -741,7 +792,7 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
             operand(g, dw, threads),
             operand(g, db, threads),
             reduce,
-            mode_of(parallel),
+            mode_of(parallel, out),
         )
         if code:
             raise ArgumentError(
