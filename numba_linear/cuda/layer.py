@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from numba_linear import checks
-from numba_linear.checks import EMPTY_MEAN, OVERLAP, SHAPES
+from numba_linear.checks import FINE
+from numba_linear.interpreted import refusal
 from numba_linear.layer import Gradients
 
 
@@ -70,10 +71,9 @@ class Call:
         self.stream = e.arrays.as_stream(stream)
         checks.check_reduction(operation, reduction)
         letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
-        given = inputs | outs
         self.arrays = {
             name: e.arrays.operand(operation, name, letters[name], value, self.stream)
-            for name, value in given.items()
+            for name, value in (inputs | outs).items()
         }
         described = {name: a.given() for name, a in self.arrays.items()}
         checks.check_types(
@@ -84,51 +84,27 @@ class Call:
         )
         for name, a in self.arrays.items():
             e.arrays.check_aligned(operation, name, a)
-        self.sizes = self._sizes(letters)
-        if reduction == "mean" and "g" in inputs and 0 in self.sizes["…"]:
-            self._raise(EMPTY_MEAN)
-        self._check_overlap(outs)
+        places = (self.arrays[name].place() if name in self.arrays else None for name in letters)
+        code = refusal(operation, reduction, *places)
+        if code != FINE:
+            shapes = {name: a.shape for name, a in self.arrays.items()}
+            raise ValueError(checks.message_of(operation, reduction, code, shapes))
 
-    def _sizes(self, letters: dict[str, str]) -> dict[str, Any]:
-        """The size of each letter, on which all shapes must agree."""
-        sizes: dict[str, Any] = {}
-        for name, a in self.arrays.items():
-            fixed = letters[name].replace("…", "")
-            batch = a.ndim - len(fixed)
-            found = dict(zip(fixed, a.shape[batch:], strict=True))
-            if "…" in letters[name]:
-                found["…"] = a.shape[:batch]
-            if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
-                self._raise(SHAPES)
-        return sizes
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.arrays[name].shape
 
-    def _check_overlap(self, outs: dict[str, Any]) -> None:
-        order = [*checks.LETTERS[self.operation], *outs]
-        for i, name in enumerate(outs):
-            for j, other in enumerate(order[: len(order) - len(outs) + i]):
-                if other in self.arrays and engine().arrays.overlap(
-                    self.arrays[name], self.arrays[other]
-                ):
-                    self._raise(OVERLAP + 8 * i + j)
+    def batch(self) -> tuple[int, ...]:
+        """The batch's dimensions, where the result has them."""
+        return self.shape("g")[:-1] if self.reduction == "none" else ()
 
-    def _raise(self, code: int) -> None:
-        shapes = {name: a.shape for name, a in self.arrays.items()}
-        raise ValueError(checks.message_of(self.operation, self.reduction, code, shapes))
-
-    def result(self, name: str, out: Any) -> tuple[Any, Any]:
+    def result(self, name: str, out: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """`out`, or a new array where there is none, and it as an operand."""
         if out is not None:
             return out, self.arrays[name]
         arrays = engine().arrays
-        letters = checks.out_letters(self.operation, self.reduction)[name]
-        shape = tuple(
-            size
-            for letter in letters
-            for size in (self.sizes[letter] if letter == "…" else (self.sizes[letter],))
-        )
         dtype = next(iter(self.arrays.values())).dtype
         new = arrays.empty(shape, dtype, self.stream)
-        return new, arrays.operand(self.operation, name, letters, new, self.stream)
+        return new, arrays.operand(self.operation, name, "", new, self.stream)
 
 
 def given(**arguments: Any) -> dict[str, Any]:
@@ -169,7 +145,7 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
     """
     x_w_b = {"x": x, "w": w} | given(b=b)
     call = Call("forward", "mean", stream, x_w_b, given(out=out))
-    y, place = call.result("out", out)
+    y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
     arrays = call.arrays
     engine().contract.forward_sums(
         arrays["x"], arrays["w"], arrays.get("b"), place, call.stream
@@ -201,7 +177,7 @@ def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
         As in `forward`.
     """
     call = Call("grad_input", "mean", stream, {"g": g, "w": w}, given(out=out))
-    dx, place = call.result("out", out)
+    dx, place = call.result("out", out, call.shape("g")[:-1] + call.shape("w")[1:])
     engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.stream)
     return dx
 
@@ -236,7 +212,8 @@ def grad_weight(
         batch.
     """
     call = Call("grad_weight", reduction, stream, {"g": g, "x": x}, given(out=out))
-    dw, place = call.result("out", out)
+    shape = call.batch() + call.shape("g")[-1:] + call.shape("x")[-1:]
+    dw, place = call.result("out", out, shape)
     engine().contract.weight_sums(
         call.arrays["g"], call.arrays["x"], place, reduction, call.stream
     )
@@ -267,7 +244,7 @@ def grad_bias(g: Any, reduction: str = "mean", out: Any = None, stream: Any = 0)
         As in `grad_weight`.
     """
     call = Call("grad_bias", reduction, stream, {"g": g}, given(out=out))
-    db, place = call.result("out", out)
+    db, place = call.result("out", out, call.batch() + call.shape("g")[-1:])
     engine().contract.bias_sums(call.arrays["g"], place, reduction, call.stream)
     return db
 
@@ -310,8 +287,14 @@ def backward(
     checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
     outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
     call = Call("backward", reduction, stream, {"g": g, "x": x, "w": w}, outs)
+    shapes = {
+        "input": call.shape("x"),
+        "weight": call.batch() + call.shape("w"),
+        "bias": call.batch() + call.shape("w")[:1],
+    }
     places = {
-        name: call.result(f"out.{name}", outs.get(f"out.{name}")) for name in Gradients._fields
+        name: call.result(f"out.{name}", outs.get(f"out.{name}"), shape)
+        for name, shape in shapes.items()
     }
     sums, arrays = engine().contract, call.arrays
     sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
