@@ -4,6 +4,7 @@ Anything with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or DLPack. Only 
 shapes and strides are used; no element is ever touched here.
 """
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,16 +42,14 @@ class Operand(NamedTuple):
         Its numbers are not in the host's memory: to look at one would end the process.
         """
 
-        class Place:
-            __array_interface__ = {
-                "version": 3,
-                "shape": self.shape,
-                "strides": self.strides,
-                "typestr": self.dtype.str,
-                "data": (self.address, not self.writable),
-            }
-
-        return np.asarray(Place())
+        interface = {
+            "version": 3,
+            "shape": self.shape,
+            "strides": self.strides,
+            "typestr": self.dtype.str,
+            "data": (self.address, not self.writable),
+        }
+        return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 def strides_of(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
@@ -123,7 +122,7 @@ def check_aligned(operation: str, name: str, a: Operand) -> None:
         )
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any], stream: Any) -> Any:
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | str, stream: Any) -> Any:
     """A new array of Numba's, whose consumers wait for the stream."""
     return cuda.device_array(shape, dtype, stream=stream)
 

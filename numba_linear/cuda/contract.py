@@ -113,39 +113,42 @@ class Samples:
     """
 
     def __init__(self, a: Operand, own: int, stream: Any, result: bool = False) -> None:
-        batch, self.strides = a.ndim - own, a.strides[a.ndim - own :]
-        self.count = math.prod(a.shape[:batch])
-        self.at, self.stream = a.address, stream
-        self.result: Operand | None = None
-        self.apart, rows = 0, 1
-        for extent, stride in zip(a.shape[batch - 1 :: -1], a.strides[batch - 1 :: -1], strict=True):
-            if batch and self.count and extent > 1:
-                if rows == 1:
-                    self.apart = stride
-                elif stride != rows * self.apart:
-                    self._even(a, own, result)
-                    return
-                rows *= extent
-
-    def _even(self, a: Operand, own: int, result: bool) -> None:
-        size = a.dtype.itemsize
-        self.place = empty((math.prod(a.shape),), a.dtype, self.stream)
-        self.at = operand("", "", "", self.place, self.stream).address
-        even = a._replace(address=self.at, strides=strides_of(a.shape, size), owner=self.place)
-        self.strides = even.strides[a.ndim - own :]
-        self.apart = math.prod(a.shape[a.ndim - own :]) * size
-        if result:
-            self.result, self.even = a, even
-        else:
-            copy(even, a, self.stream)
+        self.a, self.even, self.stream, self.result = a, a, stream, result
+        first = a.ndim - own
+        self.count = math.prod(a.shape[:first])
+        apart = evenly(a.shape[:first], a.strides[:first])
+        if apart is None:
+            place = empty((math.prod(a.shape),), a.dtype, stream)
+            at = operand("", "", "", place, stream).address
+            strides = strides_of(a.shape, a.dtype.itemsize)
+            self.even = a._replace(address=at, strides=strides, owner=place)
+            apart = strides[first - 1]
+            if not result:
+                copy(self.even, a, stream)
+        self.at, self.apart, self.strides = self.even.address, apart, self.even.strides[first:]
 
     def matrix(self) -> Matrix:
         """Samples × features."""
         return Matrix(self.at, self.apart, self.strides[0])
 
     def close(self) -> None:
-        if self.result is not None:
-            copy(self.result, self.even, self.stream)
+        if self.result and self.even is not self.a:
+            copy(self.a, self.even, self.stream)
+
+
+def evenly(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """The stride that steps through all dimensions as one, None where there is none."""
+    apart, rows = 0, 1
+    if 0 in shape:
+        return apart
+    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if extent > 1:
+            if rows == 1:
+                apart = stride
+            elif stride != rows * apart:
+                return None
+            rows *= extent
+    return apart
 
 
 def matrix(a: Operand) -> Matrix:
@@ -153,9 +156,7 @@ def matrix(a: Operand) -> Matrix:
     return Matrix(a.address, *a.strides)
 
 
-def per_sample(
-    a: Operand, b: Matrix, out: Operand, terms: int, bias: Matrix, stream: Any
-) -> None:
+def per_sample(a: Operand, b: Matrix, out: Operand, terms: int, bias: Matrix, stream: Any) -> None:
     """C[k, c] = Σ_p A[k, p] · B[c, p] + bias[c] for every sample k."""
     samples, results = Samples(a, 1, stream), Samples(out, 1, stream, result=True)
     cols = out.shape[-1]
@@ -206,21 +207,20 @@ def over_batch(
     reduction: str,
     stream: Any,
 ) -> None:
-    """C[r, c] = Σ_k A[k, r] · B[k, c] over K samples, its mean, or its terms; for own = 1, of one
-    row."""
+    """C[r, c] = Σ_k A[k, r] · B[k, c] over K samples, its mean, or its terms.
+
+    A result of one dimension (own = 1) is a C of one row, and A is all ones.
+    """
     dtype = str(out.dtype)
-    if reduction != "none":
-        c = Matrix(out.address, *((0,) * (2 - own)), *out.strides)
-        divisor = K if reduction == "mean" else 0
-        contract(dtype, transposed(a), transposed(b), c, rows, cols, K, divisor=divisor, stream=stream)
-        return
     results = Samples(out, own, stream, result=True)
-    count = math.prod(out.shape)
-    if count:
-        c = Matrix(results.at, *((0,) * (2 - own)), *results.strides)
-        arguments = (b, a) if own == 1 else (a, b)
-        shape = (cols, 1) if own == 1 else (rows, cols)
-        if own == 1:
-            c = transposed(c)
-        elementwise(multiplying(dtype), count, stream, *arguments, c, results.apart, *shape)
+    c = Matrix(results.at, *((0, *results.strides)[-2:]))
+    if reduction != "none":
+        divisor = K if reduction == "mean" else 0
+        a, b = transposed(a), transposed(b)
+        contract(dtype, a, b, c, rows, cols, K, divisor=divisor, stream=stream)
+    elif count := K * rows * cols:
+        if own == 1:  # so that what varies is the row
+            a, b, c, rows, cols = b, ONES, transposed(c), cols, rows
+        kernel = multiplying(dtype)
+        elementwise(kernel, count, stream, a, b, c, results.apart, rows, cols)
     results.close()

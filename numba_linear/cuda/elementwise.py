@@ -87,7 +87,7 @@ def multiplying(dtype):
 
     @kernel(EACH_THREADS)
     def each(g, x, out, apart, m, n, count):
-        """out[k, i, l] = g[k, i] · x[k, l], a sum of one term; matrix k of out lies at k · apart.
+        """out[k, i, j] = g[k, i] · x[k, j], a sum of one term; matrix k of out lies at k · apart.
 
         An x at address 0 is all ones. Each thread takes every so many-th number; it divides once
         and then counts.
@@ -96,15 +96,15 @@ def multiplying(dtype):
             x = Matrix(one(NUMBER), int64(0), int64(0))
         stride = int64(cuda.gridDim.x) * EACH_THREADS
         e = int64(cuda.blockIdx.x) * EACH_THREADS + cuda.threadIdx.x
-        k, i, l = e // n // m, e // n % m, e % n
-        k_step, i_step, l_step = stride // n // m, stride // n % m, stride % n
+        k, i, j = e // n // m, e // n % m, e % n
+        k_step, i_step, j_step = stride // n // m, stride // n % m, stride % n
         while e < count:
-            a, b = get(NUMBER, from_number(g, k, i).at), get(NUMBER, from_number(x, k, l).at)
-            give(NUMBER, from_number(out, i, l).at + k * apart, cuda.fma(a, b, number(0)))
+            a, b = get(NUMBER, from_number(g, k, i).at), get(NUMBER, from_number(x, k, j).at)
+            give(NUMBER, from_number(out, i, j).at + k * apart, cuda.fma(a, b, number(0)))
             e += stride
-            k, i, l = k + k_step, i + i_step, l + l_step
-            if l >= n:
-                l, i = l - n, i + 1
+            k, i, j = k + k_step, i + i_step, j + j_step
+            if j >= n:
+                j, i = j - n, i + 1
             if i >= m:
                 i, k = i - m, k + 1
 

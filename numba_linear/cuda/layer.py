@@ -147,9 +147,7 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
     call = Call("forward", "mean", stream, x_w_b, given(out=out))
     y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
     arrays = call.arrays
-    engine().contract.forward_sums(
-        arrays["x"], arrays["w"], arrays.get("b"), place, call.stream
-    )
+    engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.stream)
     return y
 
 
@@ -182,9 +180,7 @@ def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
     return dx
 
 
-def grad_weight(
-    g: Any, x: Any, reduction: str = "mean", out: Any = None, stream: Any = 0
-) -> Any:
+def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream: Any = 0) -> Any:
     """∂L/∂W on the GPU; `numba_linear.grad_weight` for CUDA arrays, with the same bits.
 
     Parameters

@@ -152,9 +152,9 @@ MOST_LEVELS = LEVELS[-1]
 # 64 fragments of 8 × 8 fill half of the registers of a multiprocessor, and a step of 8 terms does
 # 64 multiply-adds for every 4 loads of 16 bytes. In float64 as many numbers take twice the
 # registers, so that fragments are 8 × 4 there.
-LARGE = {
-    ("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for levels in LEVELS
-} | {("float64", levels): Tile("float64", 8, 4, 8, 16, 8, levels, 3) for levels in LEVELS}
+LARGE = {("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for levels in LEVELS} | {
+    ("float64", levels): Tile("float64", 8, 4, 8, 16, 8, levels, 3) for levels in LEVELS
+}
 #: For few rows or columns, or few sums in all: more blocks, and less of a block outside C.
 SMALL = {
     "float32": Tile("float32", 4, 4, 16, 8, 16, MOST_LEVELS, 4),

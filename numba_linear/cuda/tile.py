@@ -83,12 +83,7 @@ def place_of(tile: Tile):
     row_vector, column_vector = tile.row_vector, tile.column_vector
 
     if tile.down == 1:
-
-        @device
-        def place(thread):
-            return int32(0), int32(thread)
-
-        return place
+        return device(lambda thread: (int32(0), int32(thread)))
 
     @device
     def place(thread):

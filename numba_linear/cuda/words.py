@@ -1,16 +1,18 @@
 """The words of the kernels, for a GPU or for Numba's simulator, and how kernels are compiled."""
 
+import importlib
+from typing import Any
+
 from numba import cuda
 from numba.cuda import types
 from numba.cuda.core import config
 
+words: Any
 if config.ENABLE_CUDASIM:
-    from numba_linear.cuda import simulated as words
-
+    words = importlib.import_module("numba_linear.cuda.simulated")
     int32 = int64 = int
 else:
-    from numba_linear.cuda import fragment as words
-
+    words = importlib.import_module("numba_linear.cuda.fragment")
     int32, int64 = types.int32, types.int64
 
 NUMBA_TYPES = {"float32": types.float32, "float64": types.float64}

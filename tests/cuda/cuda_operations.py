@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+from operations import OPERATIONS
+
 import numba_linear
 import numba_linear.cuda
 from numba_linear import Gradients
-from operations import OPERATIONS
 
 OPERATIONS = {
     name: operation._replace(function=getattr(numba_linear.cuda, operation.function.__name__))

@@ -1,4 +1,4 @@
-"""A GPU that is not there: the public calls of `numba_linear.cuda`, whose launches are interpreted.
+"""A GPU that is not there: the calls of `numba_linear.cuda`, whose launches are interpreted.
 
 Everything but the silicon is as on a GPU: arrays with `__cuda_array_interface__`, the arguments of
 every launch, and the PTX that NVVM compiles for them.

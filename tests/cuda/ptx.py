@@ -1,7 +1,7 @@
 """An interpreter of PTX: what a compiled kernel computes, without a GPU.
 
-It knows the instructions that NVVM makes of this package's kernels and refuses any other. A block's
-threads are lanes of NumPy arrays. Of those that may run, the ones that are furthest behind take the
+It knows the instructions that NVVM makes of this package's kernels and refuses any other. A
+block's threads are lanes of NumPy arrays. Of those that may run, the ones furthest behind take the
 next instruction, so that branches may part them. Checked at every instruction:
 
 - each address lies inside one array, is aligned to the access, and nothing before or after is
@@ -19,7 +19,7 @@ import functools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from exact import fma
@@ -88,7 +88,7 @@ class Kernel:
     local_bytes: int = 0
     constants: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def registers_of(self, name: str) -> str:
+    def type_of(self, name: str) -> str:
         """The type with which a register was declared."""
         return self.registers[re.match(r"%[a-zA-Z]+", name)[0]]
 
@@ -123,9 +123,7 @@ def parse(text: str) -> Kernel:
 
 
 def _instruction(text: str) -> Instruction:
-    negated, guard, opcode, rest = re.match(
-        r"(?:@(!?)(%\w+) )?([\w.]+) ?(.*)$", text
-    ).groups()
+    negated, guard, opcode, rest = re.match(r"(?:@(!?)(%\w+) )?([\w.]+) ?(.*)$", text).groups()
     operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s]+", rest)
     return Instruction(text, guard, bool(negated), opcode, tuple(operands))
 
@@ -295,7 +293,7 @@ class Block:
 
     def _register(self, name: str) -> np.ndarray:
         if name not in self.values:
-            kind = self.kernel.registers_of(name)
+            kind = self.kernel.type_of(name)
             self.values[name] = np.zeros(self.threads, TYPES[kind])
         return self.values[name]
 
@@ -502,7 +500,7 @@ class Block:
             value = self._value(names[n].strip(), i.opcode[-1])
             array[indices] = np.broadcast_to(value, self.lanes.shape)[lanes]
 
-    METHODS = {
+    METHODS: ClassVar = {
         **dict.fromkeys(BINARY, _binary),
         **dict.fromkeys(UNARY, _unary),
         "cvt": _cvt,

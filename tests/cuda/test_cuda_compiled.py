@@ -98,7 +98,9 @@ def test_only_the_arithmetic_of_the_rule(kernel, bounds, capability):
     parts = {part for instruction in instructions for part in instruction.split(".")}
     assert not parts & {"ftz", "approx", "full", "sat", "atom", "red", "mma", "wmma", "wgmma"}
     floating = {x for x in instructions if x.endswith((".f32", ".f64"))}
-    arithmetic = {x for x in floating if x.split(".")[0] not in ("ld", "st", "mov", "setp", "selp")}
+    arithmetic = {
+        x for x in floating if x.split(".")[0] not in ("ld", "st", "mov", "setp", "selp")
+    }
     kinds = {f"{x}.{kind}" for x in ("add", "fma.rn", "div.rn") for kind in ("f32", "f64")}
     assert arithmetic <= kinds | {"cvt.rn.f32.f64"}
 
