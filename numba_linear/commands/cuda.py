@@ -92,6 +92,8 @@ def vendors(operation: str, shape: peers.Shape, dtype: str, threads: int) -> lis
         # CuPy's own default; CUPY_TF32=1 in the environment would turn TF32 on.
         names = {name: cupy.asarray(a) for name, a in on_gpu.items()} | {"K": arrays["K"]}
         found.append(_timed("cupy", peers.NUMPY[operation], names, cuda.synchronize))
+    if len(found) == 1:
+        raise UserError("nothing to compare with: neither PyTorch for CUDA nor CuPy is installed")
     return found
 
 

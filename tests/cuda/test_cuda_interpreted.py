@@ -4,17 +4,19 @@ Every array lies in memory of its own, so that a read or write beside one is fou
 race in shared memory: see `ptx.py`.
 """
 
-import needs_cuda  # noqa: F401, I001
 import math
 import re
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="the extra is not installed: pip install -e '.[cuda]'")
 
 import cuda_operations
 import numpy as np
 import ptx
-import pytest
 from bits import assert_bits
 from cuda_operations import host, on
-from gpu import Gpu
+from gpu import Gpu, unfused
 from layouts import LAYOUTS
 from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
 
@@ -218,15 +220,6 @@ def wrong(monkeypatch, change):
 
 
 def test_finds_an_unfused_multiply_add(monkeypatch):
-    def unfused(text):
-        declared = "\t.reg .f32 %product<1>;\n"
-        text = text.replace("\t.reg .pred", declared + "\t.reg .pred", 1)
-        return re.sub(
-            r"fma\.rn\.f32\s+(%\w+), (%\w+), (%\w+), (%\w+);",
-            r"mul.rn.f32 %product0, \2, \3; add.f32 \1, %product0, \4;",
-            text,
-        )
-
     got, want = wrong(monkeypatch, unfused)
     assert (got != want).any()
     np.testing.assert_allclose(got, want, rtol=1e-2)
