@@ -8,6 +8,7 @@ import pytest
 from processes import finish, start
 
 import numba_linear.cuda as nl
+from numba_linear.__main__ import main
 from numba_linear.cuda import layer
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
@@ -26,8 +27,8 @@ def test_import_does_not_touch_cuda(module):
     finish(start("-c", f"import sys, {module}; assert 'numba.cuda' not in sys.modules"))
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_without_the_extra(call, monkeypatch):
+@pytest.fixture
+def no_extra(monkeypatch):
     find = importlib.util.find_spec
 
     def hidden(name, package=None):
@@ -35,9 +36,24 @@ def test_without_the_extra(call, monkeypatch):
 
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     layer.engine.cache_clear()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_without_the_extra(call, no_extra):
     words = r"numba-cuda is not installed; .*pip install 'numba-linear\[cuda\]'"
     with pytest.raises(nl.CudaUnavailableError, match=words):
         CALLS[call](np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_commands_without_the_extra(command, no_extra, capsys):
+    assert main([command, "--device", "cuda"]) == 2
+    assert "numba-cuda is not installed" in capsys.readouterr().err
+
+
+def test_bench_on_a_gpu_has_no_threads(no_extra, capsys):
+    assert main(["bench", "--device", "cuda", "--threads", "2"]) == 2
+    assert "a number of threads is for the CPU" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
