@@ -16,7 +16,7 @@ import numpy as np
 import ptx
 from bits import assert_bits
 from cuda_operations import host, on
-from gpu import Gpu, unfused
+from gpu import Array, Gpu, unfused
 from layouts import LAYOUTS
 from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
 
@@ -156,6 +156,39 @@ def test_uneven_batches(gpu, name):
     out = Gradients(*places) if isinstance(want, Gradients) else places[0]
     cuda_operations.OPERATIONS[name](device, out=out)
     assert_result(f"{name}, out", host(out), want)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 5), (1, 300, 4)], ids=str)
+def test_rows_gigabytes_apart(gpu, shape):
+    """No offset is computed in 32 bits: between two rows lie 5 GiB."""
+    apart = 5 << 30
+    given = operands(*shape, np.float32)
+    rows = {}
+
+    def spread(name, a):
+        base = (gpu.memory.end // apart + 2) * apart
+        rows[name] = [row.copy().view(np.uint8) for row in a]
+        for k, row in enumerate(rows[name]):
+            gpu.memory.end = base + k * apart - ptx.GAP
+            assert gpu.memory.place(row) == base + k * apart
+        interface = {"version": 3, "typestr": "<f4", "data": (base, False)}
+        return Array(a, interface | {"shape": a.shape, "strides": (apart, 4)})
+
+    x, w, g = (spread(name, getattr(given, name)) for name in "xwg")
+    want = Gradients(*expected(OPERATIONS["backward mean"], given))
+    out = Gradients(
+        spread("input", np.zeros_like(want.input)),
+        spread("weight", np.zeros_like(want.weight)),
+        gpu.to_device(np.zeros_like(want.bias)),
+    )
+    nl.backward(g, x, w, out=out)
+    for name in ("input", "weight"):
+        got = np.array([row.view(np.float32) for row in rows[name]])
+        assert_bits(name, got, getattr(want, name))
+    y = spread("y", np.zeros(given.g.shape, np.float32))
+    nl.forward(x, w, out=y)
+    got = np.array([row.view(np.float32) for row in rows["y"]])
+    assert_bits("forward", got, equations.forward(given.x, given.w))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
