@@ -26,7 +26,7 @@ POISON = 0xFF  # as floats, NaN
 
 #: Every error a call may raise: its type and a pattern of its words.
 ERRORS = [
-    (TypeError, r"\w+ is of type .*; wanted (a NumPy ndarray of shape \(.*\)|a Gradients.*)"),
+    (TypeError, r"[\w.]+ is of type .*; wanted (a NumPy ndarray of shape \(.*\)|a Gradients.*)"),
     (TypeError, r"\w+ has dtype .*; wanted float32 or float64: cast with .*"),
     (TypeError, r"\w+ has dtype .*, not in this machine's byte order; wanted native .*"),
     (TypeError, r"\w+ has dtype .* and \w+ has dtype .*; wanted one dtype for all: cast with .*"),
@@ -264,11 +264,10 @@ def run(calls, seed):
 
 
 if __name__ == "__main__":
-    calls, seed = (
-        [*map(int, sys.argv[1:]), 100_000, 0][:2] if len(sys.argv) < 3 else map(int, sys.argv[1:])
-    )
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     began = time.perf_counter()
     for kind, count in sorted(run(calls, seed).items()):
-        words = ERRORS[int(kind.split()[1])][1] if kind != "right" else "the equations' bits"
+        words = "the equations' bits" if kind == "right" else ERRORS[int(kind.split()[1])][1]
         print(f"{count:8d}  {words}")
     print(f"{calls} calls, seed {seed}, {time.perf_counter() - began:.0f} s")
