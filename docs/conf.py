@@ -77,6 +77,7 @@ html_math_renderer = "mathml"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+default_role = "code"
 pygments_style = "friendly"
 
 

@@ -34,8 +34,10 @@ def facts() -> dict[str, str]:
 def machine_of_bench(facts: dict[str, str]) -> str:
     """The same of what `bench` writes, with what other programs did meanwhile."""
     busy = facts.get("other programs")
-    return machine(facts) + f"; {facts['threads']} threads, {facts['threading layer']}" + (
-        f"; other programs {busy}" if busy else ""
+    return (
+        machine(facts)
+        + f"; {facts['threads']} threads, {facts['threading layer']}"
+        + (f"; other programs {busy}" if busy else "")
     )
 
 
@@ -53,4 +55,3 @@ def write(name: str, measured: dict[str, Any]) -> None:
 
 def read(name: str) -> dict[str, Any]:
     return json.loads((HERE / f"{name}.json").read_text())
-

@@ -1,6 +1,6 @@
 """The rounding error of long sums: this package, NumPy and PyTorch against float64.
 
-`python docs/figures/measure.py error` measures and writes `error.json`; the functions draw from it.
+`python docs/figures/measure.py error` measures and writes `error.json`, from which the rest draws.
 """
 
 import math
@@ -106,7 +106,7 @@ def panel(kind, operation):
 
     measured = read("error")
     lengths = measured["lengths"]
-    figure, axes = plt.subplots(figsize=PANEL)
+    _, axes = plt.subplots(figsize=PANEL)
     axes.loglog(lengths, [bound(t) for t in lengths], "k--", linewidth=1, label="the rule's bound")
     for name, errors in measured[kind][operation].items():
         style = {"color": COLORS.get(name, GREY), "marker": MARKERS.get(name, ".")}
@@ -119,7 +119,6 @@ def panel(kind, operation):
     axes.set_title(f"{operation}, {kind} numbers")
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
-    return figure
 
 
 def forward_positive():
@@ -155,4 +154,3 @@ def words():
         "error_last_weight": last_of(last["grad_weight"]),
         "error_bound": f"{bound(measured['lengths'][-1]):.0f}",
     }
-

@@ -6,7 +6,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 
 def flow():
-    figure, axes = plt.subplots(figsize=(5.6, 3.3))
+    _, axes = plt.subplots(figsize=(5.6, 3.3))
     axes.set_xlim(0, 11.2)
     axes.set_ylim(0, 6.6)
     axes.axis("off")
@@ -48,7 +48,13 @@ def flow():
     axes.text(2.1, 2.05, "(K, n), a row\nto each sample", ha="center", va="top", fontsize=8)
     arrow((4.7, 1.9), (4.7, 0.95), GREEN)
     axes.text(
-        4.6, 0.85, r"$\partial L/\partial W$, (m, n)", ha="center", va="top", fontsize=9, color=GREEN
+        4.6,
+        0.85,
+        r"$\partial L/\partial W$, (m, n)",
+        ha="center",
+        va="top",
+        fontsize=9,
+        color=GREEN,
     )
     arrow((6.9, 1.9), (6.9, 0.95), GREEN)
     axes.text(

@@ -34,17 +34,15 @@ def grid(axes, entries, words, title):
 def dy_dw():
     """m panels: ∂y_i/∂W has x in row i, and nothing else."""
     x = np.arange(1.0, n + 1)
-    figure, panels = plt.subplots(1, m, figsize=(5.4, 1.75))
+    _, panels = plt.subplots(1, m, figsize=(5.4, 1.75))
     for i, axes in enumerate(panels):
         entries = np.array([[dyi_dw_kl(x, i, k, c) for c in range(n)] for k in range(m)])
-        grid(
-            axes, entries, lambda k, c: f"$x_{c + 1}$", rf"$\partial y_{i + 1} / \partial W$"
-        )
+        grid(axes, entries, lambda k, c: f"$x_{c + 1}$", rf"$\partial y_{i + 1} / \partial W$")
 
 
 def dy_db():
     """∂y/∂b, the identity, once for each of K = 2 samples."""
-    figure, panels = plt.subplots(1, 2, figsize=(3.4, 1.85))
+    _, panels = plt.subplots(1, 2, figsize=(3.4, 1.85))
     for k, axes in enumerate(panels):
         entries = np.array([[dyi_db_j(i, j) for j in range(m)] for i in range(m)])
         grid(axes, entries, lambda i, j: "1", rf"$\partial Y_{k + 1} / \partial b$")

@@ -15,7 +15,9 @@ STYLE = {
 }
 DTYPES = ("float32", "float64")
 #: The groups that are drawn; the others have so few numbers that the table holds them.
-DRAWN = ("large", "medium", "small", "one", "tall", "autograd", "njit")
+DRAWN = ("large", "medium", "small", "one", "tall", "autograd", "njit", "limit")
+#: A scale that shows a few per cent about 1, and factors further off.
+TICKS = (0.25, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 3, 5, 8, 16)
 NAMES = {
     "large": "large",
     "medium": "medium",
@@ -40,12 +42,11 @@ def tables(group=None, dtype=None):
 def ratios(group, dtype):
     """One panel: a row for each shape, a mark for each operation, hollow on one thread."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     found = tables(group, dtype)
     most = max(table["threads"] for table in found)
     shapes = list(dict.fromkeys(tuple(cell["shape"]) for t in found for cell in t["cells"]))
-    figure, axes = plt.subplots(figsize=(PANEL[0], 0.95 + 0.27 * len(shapes)))
+    _, axes = plt.subplots(figsize=(PANEL[0], 0.95 + 0.27 * len(shapes)))
     axes.axvline(1, color="black", linewidth=1)
     for table in found:
         for cell in table["cells"]:
@@ -55,10 +56,14 @@ def ratios(group, dtype):
             axes.plot(
                 cell["ratio"], row, marker, color=color, markerfacecolor=fill, markersize=4.5
             )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    if group == "limit":
+        axes.set_xlim(0, 1.05)
+    else:
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_ticks([], minor=True)
     axes.set_yticks(range(len(shapes)), [" × ".join(map(str, shape)) for shape in shapes])
     axes.set_ylim(len(shapes) - 0.5, -0.5)
     axes.set_title(f"{group}, {dtype}")

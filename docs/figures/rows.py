@@ -1,7 +1,7 @@
 """Rows alone against the same rows in a batch, one thread against all, one layout against another.
 
-`python docs/figures/measure.py rows` measures NumPy, PyTorch and this package and writes `rows.json`; the
-page on reproducibility shows it.
+`python docs/figures/measure.py rows` measures NumPy, PyTorch and this package and writes
+`rows.json`, which the page on reproducibility shows.
 """
 
 import itertools
@@ -113,4 +113,3 @@ def words():
         "rows_K": str(measured["K"]),
         "rows_machine": machine(measured["facts"]),
     }
-

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import BLUE, GREEN, ORANGE, PANEL
+from common import BLUE, GREEN, ORANGE
 
 from numba_linear import backward, forward
 
@@ -30,7 +30,7 @@ def losses(scale, reduction):
 
 
 def step():
-    figure, axes = plt.subplots(figsize=(5.2, 2.9))
+    _, axes = plt.subplots(figsize=(5.2, 2.9))
     for label, color, scale, reduction in (
         ('g, "mean"', BLUE, 1, "mean"),
         ('g / K, "mean": divided twice', GREEN, 1 / K, "mean"),

@@ -24,7 +24,7 @@ def split(first, leaves):
 def tree():
     terms = 5 * LEAF + 100
     leaves = -(-terms // LEAF)
-    figure, axes = plt.subplots(figsize=(5.4, 2.9))
+    _, axes = plt.subplots(figsize=(5.4, 2.9))
     top, height, joints = split(0, leaves)
     for q in range(leaves):
         width = 0.9 * min(1, (terms - q * LEAF) / LEAF)
