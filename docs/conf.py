@@ -1,5 +1,7 @@
 """The site: `sphinx-build -W --keep-going -n docs docs/_build` writes it, with no network."""
 
+import hashlib
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,26 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+# A change of a script or of what was measured draws every figure anew: Sphinx and the plot
+# directive look at a page and its script alone.
+
+
+def digest() -> str:
+    files = sorted((*(here / "figures").glob("*.py"), *(here / "figures").glob("*.json")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def forget_figures(app: Sphinx) -> None:
+    drawn = app.doctreedir.parent / "plot_directive"
+    stamp = drawn / app.config.figures
+    if not stamp.exists():
+        shutil.rmtree(drawn, ignore_errors=True)
+        drawn.mkdir(parents=True)
+        stamp.touch()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    app.add_config_value("figures", digest(), "env", str)
+    app.connect("builder-inited", forget_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

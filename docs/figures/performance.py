@@ -16,8 +16,14 @@ STYLE = {
 DTYPES = ("float32", "float64")
 #: The groups that are drawn; the others have so few numbers that the table holds them.
 DRAWN = ("large", "medium", "small", "one", "tall", "autograd", "njit", "limit")
-#: A scale that shows a few per cent about 1, and factors further off.
-TICKS = (0.25, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 3, 5, 8, 16)
+#: Ticks from fine to coarse; of a panel there are few enough not to touch.
+TICKS = (
+    (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5),
+    (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15),
+    (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50),
+    (0.001, 0.01, 0.1, 1, 10, 100, 1000),
+)
+MOST_TICKS = 6
 NAMES = {
     "large": "large",
     "medium": "medium",
@@ -61,7 +67,8 @@ def ratios(group, dtype):
     else:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        ticks = [tick for tick in TICKS if low <= tick <= high]
+        inside = [[tick for tick in ticks if low <= tick <= high] for ticks in TICKS]
+        ticks = next((ticks for ticks in inside if len(ticks) <= MOST_TICKS), inside[-1])
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_ticks([], minor=True)
     axes.set_yticks(range(len(shapes)), [" × ".join(map(str, shape)) for shape in shapes])

@@ -40,6 +40,6 @@ def step():
         axes.semilogy(found, label=label, color=color, marker="." if len(found) < 20 else None)
     axes.set_xlabel("step")
     axes.set_ylabel("loss, mean over the batch")
-    axes.set_ylim(1e-7, 1e5)
+    axes.set_ylim(1e-3, 1e5)
     axes.grid(alpha=0.25)
     axes.legend()
