@@ -25,7 +25,7 @@ def facts() -> dict[str, str]:
     blas = ", ".join(
         f"{library['internal_api']} {library['version']}, {library['architecture']} kernels"
         for library in threadpool_info()
-        if library["user_api"] == "blas" and "torch" not in library["filepath"]
+        if library["user_api"] == "blas" and "numpy" in Path(library["filepath"]).parent.name
     )
     known = info.versions("numba_linear", "numba", "numpy", "torch")
     return known | {"BLAS": blas, "MKL": str(torch.backends.mkl.is_available())}

@@ -11,6 +11,8 @@ import numpy as np
 from common import facts, machine, read, write
 
 K = 64
+#: Rows of the smaller batch, the first of the whole one.
+FEW = 7
 INPUTS, OUTPUTS = (64, 784, 1000, 4096), (10, 128, 1000)
 DTYPES = ("float32", "float64")
 
@@ -63,6 +65,7 @@ def measure():
         for name, (forward, weight) in contestants(1).items():
             batch, gradient = results[name, 1]
             alone = [forward(np.ascontiguousarray(x[k]), w, b) for k in range(K)]
+            few = forward(np.ascontiguousarray(x[:FEW]), w, b)
             many_batch, many_gradient = results[name, threads]
             columns = np.asfortranarray(x)
             cells.append(
@@ -72,6 +75,7 @@ def measure():
                     "m": m,
                     "name": name,
                     "rows": sum(not same(alone[k], batch[k]) for k in range(K)),
+                    "few": sum(not same(few[k], batch[k]) for k in range(FEW)),
                     "numbers": int(np.sum(np.array(alone) != batch)),
                     "threads": int(not same(many_batch, batch))
                     + int(not same(many_gradient, gradient)),
@@ -79,25 +83,28 @@ def measure():
                     + int(not same(np.ascontiguousarray(weight(g, columns)), gradient)),
                 }
             )
-    write("rows", {"facts": facts(), "K": K, "threads": threads, "cells": cells})
+    write("rows", {"facts": facts(), "K": K, "few": FEW, "threads": threads, "cells": cells})
 
 
 def table(measured):
     """A row for each contestant, as Markdown."""
-    K, lines = measured["K"], []
+    K, few, lines = measured["K"], measured["few"], []
     for name in dict.fromkeys(cell["name"] for cell in measured["cells"]):
         own = [cell for cell in measured["cells"] if cell["name"] == name]
-        numbers = sum(K * cell["m"] for cell in own)
-        counts = {key: sum(cell[key] for cell in own) for key in ("rows", "threads", "layout")}
-        part = sum(cell["numbers"] for cell in own) / numbers
+        counts = {
+            key: sum(cell[key] for cell in own)
+            for key in ("rows", "numbers", "few", "threads", "layout")
+        }
+        part = 100 * counts["numbers"] / sum(K * cell["m"] for cell in own)
         lines.append(
-            f"| {name} | {counts['rows']} of {K * len(own)} | {100 * part:.3g} % |"
-            f" {counts['threads']} of {2 * len(own)} | {counts['layout']} of {2 * len(own)} |"
+            f"| {name} | {counts['rows']} of {K * len(own)} | {part:.3g} % |"
+            f" {counts['few']} of {few * len(own)} | {counts['threads']} of {2 * len(own)} |"
+            f" {counts['layout']} of {2 * len(own)} |"
         )
     head = (
-        "| | rows that change when computed alone | numbers in them that change |"
-        f" results that change from 1 thread to {measured['threads']} |"
-        " results that change with the layout of x |\n|---|---|---|---|---|\n"
+        f"| | rows, alone | numbers, alone | rows, in a batch of {few} |"
+        f" results, 1 thread and {measured['threads']} | results, layout of x |\n"
+        "|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(lines)
 
@@ -111,5 +118,6 @@ def words():
         "rows_n": ", ".join(str(n) for n in dict.fromkeys(cell["n"] for cell in shapes)),
         "rows_m": ", ".join(str(m) for m in dict.fromkeys(cell["m"] for cell in shapes)),
         "rows_K": str(measured["K"]),
+        "rows_few": str(measured["few"]),
         "rows_machine": machine(measured["facts"]),
     }
