@@ -1,6 +1,6 @@
 """The tables and plots of the page on performance, from `bench.json`.
 
-On a quiet machine, `python -m numba_linear bench --json docs/figures/bench.json` measures it anew.
+On a quiet machine, `python docs/figures/measure.py bench` measures it anew.
 """
 
 import functools
