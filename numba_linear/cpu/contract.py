@@ -67,6 +67,7 @@ def tiles_of_panel(
     partials,
     kept,
     kept_bytes,
+    low,
     bias,
     divisor: float,
     ahead,
@@ -107,7 +108,7 @@ def tiles_of_panel(
             end,
             partials,
             kept,
-            block_levels(tiling),
+            low,
             bias,
             divisor,
             ahead,
@@ -156,8 +157,17 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         bias = bias + even * size if bias else 0
         cols -= even
 
+    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
+    apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
+
     # How much of everything fits.
-    block = min(leaves, block_leaves(tiling))
+    block, low = block_leaves(tiling), block_levels(tiling)
+    if a.row == size and not apart:
+        # long sums of few rows and columns: the terms of both where they lie; 112 GF to 130 at
+        # (50000, 100, 100) grad_weight
+        while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
+            block, low = block // 2, low - 1
+    block = min(leaves, block)
     a_term = max(1, min(terms, block * LEAF)) * size
     block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
     # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
@@ -175,21 +185,19 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
             block_columns = b_bytes(tiling) // whole * most_columns
         else:
             keep = False
-    kept_levels = max(0, levels - block_levels(tiling))
+    kept_levels = max(0, levels - low)
     if kept_levels:
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
     block_columns = min(block_columns, cols)
     panels = (block_columns + most_columns - 1) // most_columns
-    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
-    apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
     a_pack = apart and panels >= 4 and rows >= 2 * most_rows
 
     # Working memory.
     tiles = block_rows // most_rows + len(heights(tiling))
     a_block = (block_rows + most_rows) * (block + 1) * LEAF * size if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + LEAF * size
-    partial_bytes = min(levels, block_levels(tiling)) * fragment_bytes(tiling)
+    partial_bytes = min(levels, low) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
     need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
     work = allocate(need) if need > SMALL else small
@@ -246,6 +254,7 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
                         partials,
                         kept + panel * tiles * kept_bytes,
                         kept_bytes,
+                        low,
                         bias_at,
                         divisor,
                         ahead,
