@@ -1,6 +1,6 @@
 """The contraction C[r, c] = Σ_p A[r, p] · B[c, p] on one thread: the loops around the tile.
 
-All three sums of the layer are this one, with the operands' strides saying which index is which:
+All three sums of the layer are this one, with the operands' strides saying which index is which::
 
     forward      Y[k, i]  = Σ_l x[k, l] · w[i, l] + b[i]       A = x        B = w
     grad_input   ∂X[k, l] = Σ_i g[k, i] · w[i, l]              A = g        B = wᵀ
