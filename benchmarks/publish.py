@@ -78,6 +78,10 @@ LIBRARIES = {
 
 #: A script or style from elsewhere: its tag, and in it the address.
 OUTSIDE = re.compile(r'<(?:script|link)\b[^>]*\b(?:src|href)="(https?://[^"]+)"[^>]*>')
+
+#: What else is taken of a package: its licence, and the fonts that Bootstrap's style names.
+BESIDE = r"|LICENSE(\..*)?|dist/fonts/.*"
+
 GUARDS = re.compile(r'\s(?:crossorigin|referrerpolicy|integrity)="[^"]*"')
 
 
@@ -97,11 +101,11 @@ def _inside(html: Path, packages: Path, tag: re.Match[str]) -> str:
     library = LIBRARIES.get(address.rsplit("/", 1)[1])
     if library is None:
         raise SystemExit(f"asv's page loads {address}, which {__name__} has no npm package for")
-    name = library.package.split("@")[0]
-    folder = html / "vendor" / name
-    if not folder.exists():
-        with tarfile.open(_fetched(library.package, packages)) as archive:
-            archive.extractall(folder, filter="data")
+    folder = html / "vendor" / library.package.split("@")[0]
+    wanted = re.compile(re.escape(library.file) + BESIDE)
+    with tarfile.open(_fetched(library.package, packages)) as archive:
+        members = [each for each in archive if wanted.fullmatch(each.name.partition("/")[2])]
+        archive.extractall(folder, members, filter="data")
     file = folder / "package" / library.file
     named = re.search(r'integrity="([^"]*)"', tag[0])
     expected = library.integrity or (named[1] if named else "")
