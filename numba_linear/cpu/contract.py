@@ -129,7 +129,7 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         levels += 1
     small = scratch(SMALL)
 
-    if rows == 1 and b.col == size:
+    if rows == 1 and b.col == size and terms > 0:
         partial_bytes = levels * SIDES * most_columns * size
         need = partial_bytes + terms * size
         work = allocate(need) if need > SMALL else small
@@ -163,7 +163,7 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
     # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
     # 256).
     b_direct = b.row == size and cols >= most_columns // 2 and rows <= 6 * most_rows
-    panel_bytes = min(block * LEAF, terms + LEAF) * most_columns * size
+    panel_bytes = min(block * LEAF, terms) * most_columns * size
     # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
     # again.
     keep = not b_direct and rows > block_rows

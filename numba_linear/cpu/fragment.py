@@ -15,6 +15,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`load_few_columns(…, rows)`         the same of a matrix with few rows, the last one repeated
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, cols)`          the same, of which nothing beyond cols is written
 `copy(shape, c, a)`                 one number
@@ -284,59 +285,82 @@ def put(typingctx, acc, c, c_row, cols):
     return types.void(acc, types.intp, types.intp, types.intp), codegen
 
 
-@intrinsic
-def load_columns(typingctx, square, a, a_row):
-    """In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
+def read_columns(e, a, row_offset):
+    """The columns of a square matrix whose row r lies at a + row_offset(r), as rows.
 
+    In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
     Where a register has several parts, rows are read in halves, those of two rows into one
     register, which saves a shuffle.
     """
+    n, part = e.shape.rows, 16 // e.shape.size
+    halves = 2 if n > part else 1
+    half = ir.VectorType(e.scalar, n // halves).as_pointer()
 
-    def codegen(context, builder, sig, args):
-        e = Emitter(builder, square)
-        _, a, a_row = args
-        n, part = square.rows, 16 // square.size
-        halves = 2 if n > part else 1
-        half = ir.VectorType(e.scalar, n // halves)
+    def read(h, r):
+        offset = ir.Constant(INT64, h * n // halves * e.shape.size)
+        address = e.builder.add(e.builder.add(a, offset), row_offset(r))
+        return e.aligned(e.builder.load(e.builder.inttoptr(address, half)))
 
-        def read(h, r):
-            offset = ir.Constant(INT64, h * n // halves * square.size)
-            return e.aligned(builder.load(e.at(builder.add(a, offset), a_row, r, half)))
+    def evens(step):
+        """Of two rows, the even groups of `step` columns within `within` columns each."""
+        within = part if step == 1 else n
+        return [
+            s + i + j + k
+            for i in range(0, n, within)
+            for s in (0, n)
+            for j in range(0, within, 2 * step)
+            for k in range(step)
+        ]
 
-        def evens(step):
-            """Of two rows, the even groups of `step` columns within `within` columns each."""
-            within = part if step == 1 else n
-            return [
-                s + i + j + k
-                for i in range(0, n, within)
-                for s in (0, n)
-                for j in range(0, within, 2 * step)
-                for k in range(step)
+    def exchange(rows, step):
+        for _ in range(len(rows).bit_length() - 1):
+            pairs = list(zip(rows[::2], rows[1::2], strict=True))
+            rows = [
+                e.shuffle(x, y, [j + odd for j in evens(step)])
+                for odd in (0, step)
+                for x, y in pairs
             ]
+        return rows
 
-        def exchange(rows, step):
-            for _ in range(len(rows).bit_length() - 1):
-                pairs = list(zip(rows[::2], rows[1::2], strict=True))
-                rows = [
-                    e.shuffle(x, y, [j + odd for j in evens(step)])
-                    for odd in (0, step)
-                    for x, y in pairs
-                ]
-            return rows
+    columns = []
+    for h in range(halves):
+        groups = []
+        for r in range(0, n, halves * part):
+            rows = [[read(h, r + i + k * part) for k in range(halves)] for i in range(part)]
+            if halves == 2:
+                rows = [[e.shuffle(x, y, list(range(n)))] for x, y in rows]
+            groups.append(exchange([x for (x,) in rows], 1))
+        by_column = [exchange(list(group), part) for group in zip(*groups, strict=True)]
+        columns += [x for i in range(len(groups)) for x in [c[i] for c in by_column]]
+    return e.pack(columns)
 
-        columns = []
-        for h in range(halves):
-            groups = []
-            for r in range(0, n, halves * part):
-                rows = [[read(h, r + i + k * part) for k in range(halves)] for i in range(part)]
-                if halves == 2:
-                    rows = [[e.shuffle(x, y, list(range(n)))] for x, y in rows]
-                groups.append(exchange([x for (x,) in rows], 1))
-            by_column = [exchange(list(group), part) for group in zip(*groups, strict=True)]
-            columns += [x for i in range(len(groups)) for x in [c[i] for c in by_column]]
-        return e.pack(columns)
+
+@intrinsic
+def load_columns(typingctx, square, a, a_row):
+    def codegen(context, builder, sig, args):
+        _, a, a_row = args
+        return read_columns(
+            Emitter(builder, square), a, lambda r: builder.mul(a_row, ir.Constant(INT64, r))
+        )
 
     return square.fragment(square, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_few_columns(typingctx, square, a, a_row, rows):
+    """Of a matrix with `rows` rows, the last of which is repeated."""
+
+    def codegen(context, builder, sig, args):
+        _, a, a_row, rows = args
+        last = builder.sub(rows, ir.Constant(INT64, 1))
+
+        def row_offset(r):
+            r = ir.Constant(INT64, r)
+            return builder.mul(a_row, builder.select(builder.icmp_signed("<", r, last), r, last))
+
+        return read_columns(Emitter(builder, square), a, row_offset)
+
+    return square.fragment(square, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic

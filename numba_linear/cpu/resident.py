@@ -193,11 +193,9 @@ def resident(function=None, no_cpython_wrapper=True, **options):
             zero = ir.Constant(ir.IntType(64), 0)
             callee = builder.load(builder.gep(table, [zero, args[0]]))
             args = [context.get_dummy_value(), *args[1:]]
-        status, result = context.call_conv.call_function(
+        _, result = context.call_conv.call_function(
             builder, callee, sig.return_type, owner.typed(shapes[0]).args, args
         )
-        with cgutils.if_unlikely(builder, status.is_error):
-            context.call_conv.return_status_propagate(builder, status)
         return result
 
     return function
