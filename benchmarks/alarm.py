@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def compare(base: Path, head: Path, runs: int = RUNS, only: str = "") -> list[st
     return found
 
 
-def measure(trees: tuple[Path, ...], runs: int, only: str = "") -> list[Runs]:
+def measure(trees: Sequence[Path], runs: int, only: str = "") -> Sequence[Runs]:
     """The ratios of the packages in several folders, a process for each in turn."""
     found: list[dict[str, list[float]]] = [{} for _ in trees]
     for _ in range(runs):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.publish import CONFIG
 
-#: All that does not take minutes: what `asv run -b` is given.
-QUICK = "^(?!large)"
+#: What `asv run -b` is given: the quick set, and of the large shapes one, for their graphs.
+BENCH = r"^(?!large)|^large.*1024\), 'float32', 1"
 
 
 def machine() -> dict[str, str]:
@@ -77,7 +77,7 @@ def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__)
     parser.add_argument("commits", nargs="*", default=["HEAD"], help="by default HEAD")
-    parser.add_argument("--bench", default=QUICK, help="a regular expression, as for asv run")
+    parser.add_argument("--bench", default=BENCH, help="a regular expression, as for asv run")
     parser.add_argument(
         "--with",
         dest="packages",
