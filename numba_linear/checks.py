@@ -106,7 +106,7 @@ def unknown_reduction(operation: str, reduction: Any) -> str:
 
 
 def check_reduction(operation: str, reduction: Any) -> None:
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(unknown_reduction(operation, reduction))
 
 

@@ -28,8 +28,11 @@ equations say what the layer is, and check nothing.
 """
 # ruff: noqa: E741  (l is the notes' letter for an input feature)
 
+import ctypes
+import os
+
 import numpy as np
-from numba import njit, prange, types
+from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
 # --------------------------------------------------------------------------------------
@@ -54,6 +57,15 @@ def fma(typingctx, a, c, s):
         return builder.fma(*args)
 
     return a(a, c, s), codegen
+
+
+if config.DISABLE_JIT:  # NUMBA_DISABLE_JIT: an intrinsic is nothing outside compiled code
+    libm = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    libm.fma.argtypes, libm.fma.restype = [ctypes.c_double] * 3, ctypes.c_double
+    libm.fmaf.argtypes, libm.fmaf.restype = [ctypes.c_float] * 3, ctypes.c_float
+
+    def fma(a, c, s):
+        return type(a)((libm.fmaf if isinstance(a, np.float32) else libm.fma)(a, c, s))
 
 
 @njit

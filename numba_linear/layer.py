@@ -5,16 +5,17 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import config, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, ArgumentError, ReductionError, is_none
+from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
     MEAN,
@@ -80,7 +81,9 @@ def settle(
     Returns its arrays, of subclasses that are right for the base class.
     """
     checks.check_reduction(operation, reduction)
-    checks.check_parallel(operation, parallel, parallel is None or parallel in (True, False))
+    checks.check_parallel(
+        operation, parallel, isinstance(parallel, Hashable) and parallel in MODES
+    )
     checks.check_types(
         operation,
         reduction,
@@ -96,12 +99,39 @@ def settle(
     dtype = next(iter(plain.values())).dtype
     kind = types.float32 if dtype.itemsize == 4 else types.float64
     if dtype not in alone:
-        alone[dtype] = run.resident.entry(Operand(kind))
-    elif isinstance(refusal, KeyError) and dtype not in threads:
-        threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+        alone[dtype] = run_alone(run, kind)
+    elif isinstance(refusal, KeyError):  # another thread may have been quicker
+        if dtype not in threads:
+            threads[dtype] = from_python(run.resident.entry(Operand(kind, threads=True)))
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())
+
+
+def run_alone(run: Any, kind: types.Type) -> Callable[..., int]:
+    """A call of `entry`, compiled for the caller's thread, or interpreted if Numba is told so."""
+    if config.DISABLE_JIT:
+        from numba_linear import interpreted
+
+        return getattr(interpreted, run.__name__)
+    return run.resident.entry(Operand(kind))
+
+
+class ends_at_the_call:
+    """What the checks raise is the caller's error, and so its traceback ends at the caller's line.
+
+    An exception of the package's own keeps its traceback.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.words = f"{operation}: "
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None and str(error).startswith(self.words):
+            error.__traceback__ = None
 
 
 def plain_array(a: Array) -> Array:
@@ -179,11 +209,20 @@ def forward(
         refusal = error
     inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_forward, FORWARD, FORWARD_THREADS, "forward", "mean", inputs, outs, parallel, refusal
-    )
-    b_plain = None if b is None else plain[2]
-    y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("forward"):
+        plain = settle(
+            run_forward,
+            FORWARD,
+            FORWARD_THREADS,
+            "forward",
+            "mean",
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        b_plain = None if b is None else plain[2]
+        y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
     return y if out is None else out
 
 
@@ -242,18 +281,19 @@ def grad_input(
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_grad_input,
-        GRAD_INPUT,
-        GRAD_INPUT_THREADS,
-        "grad_input",
-        "mean",
-        {"g": g, "w": w},
-        outs,
-        parallel,
-        refusal,
-    )
-    dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_input"):
+        plain = settle(
+            run_grad_input,
+            GRAD_INPUT,
+            GRAD_INPUT_THREADS,
+            "grad_input",
+            "mean",
+            {"g": g, "w": w},
+            outs,
+            parallel,
+            refusal,
+        )
+        dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
     return dx if out is None else out
 
 
@@ -327,18 +367,19 @@ def grad_weight(
         refusal = error
     outs = {} if out is None else {"out": out}
     inputs = {"g": g, "x": x}
-    plain = settle(
-        run_grad_weight,
-        GRAD_WEIGHT,
-        GRAD_WEIGHT_THREADS,
-        "grad_weight",
-        reduction,
-        inputs,
-        outs,
-        parallel,
-        refusal,
-    )
-    dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_weight"):
+        plain = settle(
+            run_grad_weight,
+            GRAD_WEIGHT,
+            GRAD_WEIGHT_THREADS,
+            "grad_weight",
+            reduction,
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
     return dw if out is None else out
 
 
@@ -397,18 +438,19 @@ def grad_bias(
     except REFUSED as error:
         refusal = error
     outs = {} if out is None else {"out": out}
-    plain = settle(
-        run_grad_bias,
-        GRAD_BIAS,
-        GRAD_BIAS_THREADS,
-        "grad_bias",
-        reduction,
-        {"g": g},
-        outs,
-        parallel,
-        refusal,
-    )
-    db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
+    with ends_at_the_call("grad_bias"):
+        plain = settle(
+            run_grad_bias,
+            GRAD_BIAS,
+            GRAD_BIAS_THREADS,
+            "grad_bias",
+            reduction,
+            {"g": g},
+            outs,
+            parallel,
+            refusal,
+        )
+        db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
     return db if out is None else out
 
 
@@ -487,22 +529,23 @@ def backward(
             return gradients
     except (*REFUSED, ValueError) as error:
         refusal = error
-    checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
-    outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
-    inputs = {"g": g, "x": x, "w": w}
-    plain = settle(
-        run_backward,
-        BACKWARD,
-        BACKWARD_THREADS,
-        "backward",
-        reduction,
-        inputs,
-        outs,
-        parallel,
-        refusal,
-    )
-    out_plain = Gradients(*plain[3:]) if outs else None
-    gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
+    with ends_at_the_call("backward"):
+        checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
+        outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
+        inputs = {"g": g, "x": x, "w": w}
+        plain = settle(
+            run_backward,
+            BACKWARD,
+            BACKWARD_THREADS,
+            "backward",
+            reduction,
+            inputs,
+            outs,
+            parallel,
+            refusal,
+        )
+        out_plain = Gradients(*plain[3:]) if outs else None
+        gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
     return gradients if out is None else out
 
 

@@ -20,6 +20,7 @@ from numba_linear.cpu.fragment import (
     item_bytes,
     load,
     load_columns,
+    load_few_columns,
     load_part,
     put,
     store,
@@ -60,18 +61,22 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
             for j in range(0, cols, lanes):
                 numbers = load_part(vector(tiling), b.at + p * b.col + j * size, cols - j)
                 store(numbers, to + p * row + j * size, 0)
-    else:
-        for j in range(0, cols, lanes):
-            for p in range(0, terms, lanes):
-                source = b.at + j * b.row + p * b.col
+    elif b.col == size and terms >= lanes:
+        # the last squares begin early: what they pack again is the same
+        for next_column in range(0, cols, lanes):
+            j = max(0, min(next_column, cols - lanes))
+            for next_term in range(0, terms, lanes):
+                p = min(next_term, terms - lanes)
+                source = b.at + j * b.row + p * size
                 target = to + p * row + j * size
-                if b.col == size and cols - j >= lanes and terms - p >= lanes:
+                if cols >= lanes:
                     store(load_columns(square(tiling), source, b.row), target, row)
                 else:
-                    for i in range(min(lanes, terms - p)):
-                        for r in range(min(lanes, cols - j)):
-                            number = source + r * b.row + i * b.col
-                            copy(tiling, target + i * row + r * size, number)
+                    store(load_few_columns(square(tiling), source, b.row, cols), target, row)
+    else:
+        for p in range(terms):
+            for j in range(cols):
+                copy(tiling, to + p * row + j * size, b.at + j * b.row + p * b.col)
 
 
 #: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level

@@ -23,6 +23,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
+from numba_linear.cpu.launch import give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
@@ -51,7 +52,7 @@ def cut(extent, grain, parts, i):
     return min(extent, grains * i // parts * grain)
 
 
-@resident(parallel=True)
+@resident(parallel=True, ready=started)
 def contract_parts(
     tiling,
     a: Matrix,
@@ -141,9 +142,10 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         threads = 1
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
             threads = num_threads()
-        if threads == 1:
+        if threads == 1 or not take():
             contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
-        elif rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
+            return
+        if rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
             part_terms = LEAF
             while part_terms * 8 * threads < terms:
                 part_terms *= 2
@@ -156,6 +158,7 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
             contract_parts(
                 tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, whole, 0
             )
+        give()
 
     return on_several if tiling.threads else on_one
 

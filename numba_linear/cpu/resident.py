@@ -11,11 +11,14 @@ import functools
 import gc
 import hashlib
 import inspect
+import signal
+import threading
 from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
@@ -49,6 +52,26 @@ def no_collection():
             gc.enable()
 
 
+@contextlib.contextmanager
+def uninterrupted():
+    """Let a Ctrl-C wait: one that comes while LLVM's objects change hands ends the process.
+
+    In the main thread, for others never see it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
+
+
 class CompileTime(types.Type):
     """A type that parametrises resident functions."""
 
@@ -75,10 +98,29 @@ class OneOfModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.IntType(64))
 
 
+class Cache(FunctionCache):
+    """Numba's cache, of which no file can make a call fail: what can not be read is compiled."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # unpickling half a file raises almost anything
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+        # Processes that save at once, each another type's code, may choose the same file.
+        return found if found is not None and found.signature.args == sig else None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):  # no space, no permission any more
+            super().save_overload(sig, data)
+
+
 class Resident:
     """A function and the machine code made of it so far."""
 
-    def __init__(self, function, options):
+    def __init__(self, function, ready, options):
+        self.ready = ready
         self.name = f"{function.__module__}.{function.__name__}"
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
@@ -108,7 +150,7 @@ class Resident:
     def enable_caching(self):
         """Whether Numba found a folder for its cache."""
         try:
-            self.dispatcher.enable_caching()
+            self.dispatcher._cache = Cache(self.dispatcher.py_func)
         except RuntimeError:
             return False
         return True
@@ -121,14 +163,16 @@ class Resident:
         if first in self.addresses:
             return
         args = self.typed(first).args
-        with global_compiler_lock, no_collection():
+        with global_compiler_lock, no_collection(), uninterrupted():
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.entries[first] = self.dispatcher.compile(args)
-        compiled = self.dispatcher.overloads[args]
-        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        binding.add_symbol(self.symbol(first), address)
-        self.addresses[first] = address
+            compiled = self.dispatcher.overloads[args]
+            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            binding.add_symbol(self.symbol(first), address)
+            self.addresses[first] = address
+        if self.ready:
+            self.ready()
 
 
 class Needed:
@@ -150,17 +194,17 @@ def need(name, first):
     return Needed(name, first)
 
 
-def resident(function=None, no_cpython_wrapper=True, **options):
+def resident(function=None, no_cpython_wrapper=True, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
     The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
-    type if annotated otherwise; a result is an integer, annotated `int`. `options` go to
-    `numba.njit`.
+    type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called when
+    there is code. `options` go to `numba.njit`.
     """
     options["no_cpython_wrapper"] = no_cpython_wrapper
     if function is None:
-        return lambda function: resident(function, **options)
-    owner = function.resident = Resident(function, options)
+        return lambda function: resident(function, ready=ready, **options)
+    owner = function.resident = Resident(function, ready, options)
     RESIDENTS[owner.name] = owner
 
     @type_callable(function)

@@ -1,0 +1,109 @@
+"""The layer where Numba is told not to compile (NUMBA_DISABLE_JIT): the equations, interpreted.
+
+Slow, and the same bits and errors, for a user who debugs code around the layer or measures its
+coverage. The functions stand in for the compiled ones of `entry.py`: they return a code of
+`checks`, and if it is not FINE they have written nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from numba_linear import equations
+from numba_linear.checks import EMPTY_MEAN, FINE, LETTERS, OVERLAP, REDUCTIONS, SHAPES, out_letters
+
+Array = np.ndarray[Any, Any]
+
+
+def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
+    """The code of what is wrong with a call's arrays, of which an optional one may be None."""
+    letters = LETTERS[operation] | out_letters(operation, reduction)
+    sizes: dict[str, Any] = {}
+    dtype = arrays[0].dtype if arrays[0] is not None else None
+    for array, wanted in zip(arrays, letters.values(), strict=True):
+        if array is None:
+            continue
+        if type(array) is not np.ndarray or array.dtype is not dtype:
+            return SHAPES
+        fixed = wanted.replace("…", "")
+        batch = array.ndim - len(fixed)
+        if batch < 0 or (batch > 0 and "…" not in wanted):
+            return SHAPES
+        found: dict[str, Any] = dict(zip(fixed, array.shape[batch:], strict=True))
+        if "…" in wanted:
+            found["…"] = array.shape[:batch]
+        if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
+            return SHAPES
+    inputs = len(LETTERS[operation])
+    outs = [a for a in arrays[inputs:] if a is not None]
+    if not all(out.flags.writeable for out in outs):
+        return SHAPES
+    if reduction == "mean" and 0 in sizes["…"]:
+        return EMPTY_MEAN
+    for i, out in enumerate(outs):
+        for j, other in enumerate(arrays[: inputs + i]):
+            if other is not None and np.shares_memory(out, other):
+                return OVERLAP + 8 * i + j
+    return FINE
+
+
+def flat(a: Array) -> Array:
+    """The samples of any batch as the rows of one matrix."""
+    return np.array(a, order="C").reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def put(out: Array, result: Array) -> None:
+    out[...] = result.reshape(out.shape)
+
+
+quiet = np.errstate(all="ignore")  # as compiled code is
+
+
+@quiet
+def run_forward(x: Array, w: Array, b: Array | None, out: Array, mode: int) -> int:
+    code = refusal("forward", "none", x, w, b, out)
+    if code == FINE:
+        put(out, equations.forward(flat(x), w, b))
+    return code
+
+
+@quiet
+def run_grad_input(g: Array, w: Array, out: Array, mode: int) -> int:
+    code = refusal("grad_input", "none", g, w, out)
+    if code == FINE:
+        put(out, equations.grad_input(flat(g), w))
+    return code
+
+
+@quiet
+def run_grad_weight(g: Array, x: Array, out: Array, reduce: int, mode: int) -> int:
+    reduction = REDUCTIONS[reduce]
+    code = refusal("grad_weight", reduction, g, x, out)
+    if code == FINE:
+        put(out, equations.grad_weight(flat(g), flat(x), reduction))
+    return code
+
+
+@quiet
+def run_grad_bias(g: Array, out: Array, reduce: int, mode: int) -> int:
+    reduction = REDUCTIONS[reduce]
+    code = refusal("grad_bias", reduction, g, out)
+    if code == FINE:
+        put(out, equations.grad_bias(flat(g), reduction))
+    return code
+
+
+@quiet
+def run_backward(
+    g: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array, reduce: int, mode: int
+) -> int:
+    reduction = REDUCTIONS[reduce]
+    code = refusal("backward", reduction, g, x, w, dx, dw, db)
+    if code == FINE:
+        put(dx, equations.grad_input(flat(g), w))
+        put(dw, equations.grad_weight(flat(g), flat(x), reduction))
+        put(db, equations.grad_bias(flat(g), reduction))
+    return code
