@@ -85,10 +85,10 @@ BESIDE = r"|LICENSE(\..*)?|dist/fonts/.*"
 GUARDS = re.compile(r'\s(?:crossorigin|referrerpolicy|integrity)="[^"]*"')
 
 
-def publish(html: Path = HTML, packages: Path = PACKAGES) -> None:
+def publish(html: Path = HTML, config: Path = CONFIG, packages: Path = PACKAGES) -> None:
     """Write the whole page to the folder `html`, keeping the npm packages in `packages`."""
     subprocess.run(
-        [sys.executable, "-m", "asv", "publish", "--config", CONFIG, "--html-dir", html.resolve()],
+        [sys.executable, "-m", "asv", "publish", "--config", config, "--html-dir", html.resolve()],
         check=True,
     )
     index = html / "index.html"
