@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 
 import pytest
@@ -95,7 +96,11 @@ def dashboard(tmp_path_factory):
     require(importlib.util.find_spec("asv"), "asv is not installed: pip install -e '.[bench]'")
     require(shutil.which("npm"), "npm is not installed: it fetches the page's libraries")
     root = publish.HERE.parent
-    require((root / ".git").exists(), "no git history: the dashboard is of commits")
+    require((root / ".git").exists(), "not a git clone: the dashboard is of commits")
+    shallow = subprocess.check_output(
+        ["git", "rev-parse", "--is-shallow-repository"], cwd=root, text=True
+    )
+    require(shallow.strip() == "false", "a shallow clone: the dashboard is of its older commits")
     folder = tmp_path_factory.mktemp("dashboard")
     # Without what this machine may have measured itself.
     kept = publish.HERE / "results"
