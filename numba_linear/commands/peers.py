@@ -46,6 +46,8 @@ def installed(package: str) -> bool:
 def set_threads(threads: int) -> None:
     """Give every contestant the same number of threads, as far as there is a way to."""
     numba.set_num_threads(threads)
+    if installed("scipy"):
+        import scipy.linalg.cython_blas  # noqa: F401  its own OpenBLAS, behind np.dot in @njit
     if installed("threadpoolctl"):
         from threadpoolctl import threadpool_limits
 
