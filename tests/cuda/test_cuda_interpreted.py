@@ -55,15 +55,17 @@ def check(gpu, name, given, label="", layout=None, **keywords):
     assert_result(f"{name} {label}", got, expected(OPERATIONS[name], given))
 
 
-def defined(name, K):
-    return K > 0 or OPERATIONS[name].reduction != "mean"
+def defined(name, K, n, m):
+    """A mean needs a sample; without a reduction, many numbers show no more than some."""
+    reduction = OPERATIONS[name].reduction
+    return not (reduction == "mean" and K == 0) and not (reduction == "none" and K * n * m > 2**14)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes(gpu, name, dtype):
     for K, n, m in SHAPES + EMPTY:
-        if defined(name, K):
+        if defined(name, K, n, m):
             check(gpu, name, operands(K, n, m, dtype), f"(K, n, m) = {(K, n, m)}")
 
 
@@ -85,10 +87,10 @@ def test_large_tiles(gpu, shape, dtype, monkeypatch):
 
 @pytest.mark.parametrize("tile", [LARGE["float32", 3], SMALL["float64"], ROW["float32"]], ids=str)
 def test_all_levels_of_the_tree(gpu, tile, monkeypatch):
-    """As many leaves as a block takes, and one less, three and half as many."""
+    """As many leaves as a block takes, one less, and three."""
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
     most = 1 << min(tile.levels, 4)
-    for leaves in (3, most // 2, most - 1, most):
+    for leaves in (3, most - 1, most):
         shape = (1, LEAF * leaves - 5, 3) if tile.down == 1 else (3, LEAF * leaves - 5, 4)
         check(gpu, "forward", operands(*shape, np.dtype(tile.dtype).type), str(shape))
 
