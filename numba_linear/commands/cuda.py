@@ -8,6 +8,9 @@ from typing import Any
 from numba_linear.commands import UserError, peers
 from numba_linear.commands.timing import Contestant
 
+#: `forward`, `grad_input`, `grad_weight`, `grad_bias` and `backward`.
+Calls = tuple[Callable[..., Any], ...]
+
 #: Stands for the number of threads where a GPU is measured.
 GPU = 0
 
@@ -25,11 +28,11 @@ def check() -> None:
         raise UserError(str(error)) from None
 
 
-def calls() -> Any:
-    """The module with the public calls."""
-    from numba_linear import cuda
+def calls() -> Calls:
+    """The public calls on the GPU."""
+    from numba_linear.cuda import backward, forward, grad_bias, grad_input, grad_weight
 
-    return cuda
+    return forward, grad_input, grad_weight, grad_bias, backward
 
 
 def name() -> str:
