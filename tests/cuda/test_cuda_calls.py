@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="the extra is not installed: pip install -e '.[cuda]'")
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -17,8 +18,9 @@ from operations import operands
 import numba_linear
 import numba_linear.cuda as nl
 from numba_linear import Gradients, equations
-from numba_linear.commands import UserError, cuda, verify
-from numba_linear.commands.groups import Table
+from numba_linear.commands import UserError, bench, cuda, peers, verify
+from numba_linear.commands.groups import CUDA_GROUPS, Table
+from numba_linear.commands.timing import Contestant
 from numba_linear.cuda import arrays
 
 K, n, m = 4, 6, 5
@@ -240,6 +242,26 @@ def test_bench_times_our_calls(commands):
         host(nl.forward(names["x"], names["w"], names["b"])),
         equations.forward(given.x, given.w, given.b),
     )
+
+
+def test_bench(commands, monkeypatch, capsys):
+    from numba import cuda as numba_cuda
+
+    device = SimpleNamespace(name=b"Paper 100", compute_capability=(9, 0))
+    monkeypatch.setattr(numba_cuda, "get_current_device", lambda: device)
+    monkeypatch.setattr(cuda, "CALLS", 1)
+
+    def contest(operation, shape, dtype, threads):
+        arrays = {name: commands.to_device(a) for name, a in vars(operands(*shape, dtype)).items()}
+        ours = cuda._timed("numba_linear", peers.OURS[operation], vars(nl) | arrays, lambda: None)
+        return [ours, Contestant("cuBLAS", lambda count: 1e3 * count)]
+
+    small = dataclasses.replace(CUDA_GROUPS["small"], shapes=((1, 2, 3),), contest=contest)
+    monkeypatch.setitem(CUDA_GROUPS, "small", small)
+    bench.run(["small"], dtypes=("float32",), seconds=0.001, device="cuda")
+    out = capsys.readouterr().out
+    assert re.search(r"GPU +Paper 100, compute capability 9\.0", out)
+    assert re.search(r"small, float32, GPU: best peer.*\n.*\n +\(1, 2, 3\)( +[\d.]+){3}", out)
 
 
 def test_tables_of_the_gpu():
