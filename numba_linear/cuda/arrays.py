@@ -65,7 +65,7 @@ def wait_for(producer: Any, stream: Any) -> None:
     """Let the stream wait for what the producer's stream is still to write."""
     if producer is None or not config.CUDA_ARRAY_INTERFACE_SYNC or config.ENABLE_CUDASIM:
         return
-    if producer != getattr(stream, "handle", stream):
+    if producer != int(stream):
         event = cuda.event(timing=False)
         event.record(cuda.external_stream(producer))
         event.wait(stream)
@@ -96,8 +96,7 @@ def operand(operation: str, name: str, letters: str, value: Any, stream: Any) ->
         from cuda.core.utils import StridedMemoryView
 
         # 1 is DLPack's word for CUDA's default stream.
-        handle = int(getattr(stream, "handle", stream) or 1)
-        view = StridedMemoryView.from_dlpack(value, stream_ptr=handle)
+        view = StridedMemoryView.from_dlpack(value, stream_ptr=int(stream) or 1)
         size = view.dtype.itemsize
         strides = strides_of(view.shape, size)
         if view.strides is not None:
@@ -130,7 +129,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | str, stream: Any) -> An
 def as_stream(stream: Any) -> Any:
     """Numba's stream from one of Numba, CuPy or PyTorch, or from the handle of one."""
     if hasattr(stream, "__cuda_stream__"):
-        stream = stream.__cuda_stream__()[1]
+        stream = int(stream.__cuda_stream__()[1])
     elif hasattr(stream, "cuda_stream"):
         stream = stream.cuda_stream
     elif hasattr(stream, "ptr"):

@@ -11,6 +11,7 @@ Nothing here waits for the GPU.
 """
 
 import math
+import threading
 from typing import Any
 
 from numba import cuda
@@ -32,9 +33,22 @@ from numba_linear.cuda.tile import contraction
 NOTHING = Matrix(0, 0, 0)
 ONES = NOTHING  # what the kernels take for an operand of ones
 
+configuring = threading.Lock()
+
 
 def transposed(m: Matrix) -> Matrix:
     return Matrix(m.at, m.col, m.row)
+
+
+def launch(kernel: Any, blocks: int, threads: int, stream: Any, *arguments: Any) -> None:
+    """Launch a kernel, without Numba's warning of small grids: a small layer has no other."""
+    with configuring:
+        warn, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
+        try:
+            configured = kernel[blocks, threads, stream]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = warn
+    configured(*arguments)
 
 
 def processors() -> int:
@@ -62,30 +76,42 @@ def contract(
         a, b, c, bias = b, a, transposed(c), transposed(bias)
         rows, cols = cols, rows
     tile, part_terms = cut(dtype, rows, cols, terms, processors())
+    blocks = blocks_of(tile, rows, cols)
     parts = max(1, -(-terms // part_terms))
-    part_bytes = 0
-    last = (c, bias, rows, cols, float(divisor))
-    if parts > 1:
-        part_bytes = rows * cols * tile.size
-        work = empty((parts * rows * cols,), dtype, stream)
-        c = Matrix(operand("", "", "", work, stream).address, cols * tile.size, tile.size)
-        bias, divisor = NOTHING, 0
-    contraction(tile)[parts * blocks_of(tile, rows, cols), tile.threads, stream](
-        a, b, c, bias, rows, cols, terms, part_terms, part_bytes, float(divisor)
+    kernel, sizes = contraction(tile), (rows, cols, terms, part_terms)
+    if parts == 1:
+        end = (0, float(divisor))
+        launch(kernel, blocks, tile.threads, stream, a, b, c, bias, *sizes, *end)
+        return
+    # Each part has a C of its own, and the tree above the parts is added by another kernel.
+    work = empty((parts * rows * cols,), dtype, stream)
+    part = Matrix(operand("", "", "", work, stream).address, cols * tile.size, tile.size)
+    part_bytes = rows * part.row
+    end = (part_bytes, 0.0)
+    launch(kernel, parts * blocks, tile.threads, stream, a, b, part, NOTHING, *sizes, *end)
+    segment = 1
+    while segment * MERGE_SEGMENTS < parts:
+        segment *= 2
+    launch(
+        merging(dtype),
+        -(-rows * cols // MERGE_SUMS),
+        MERGE_SUMS * MERGE_SEGMENTS,
+        stream,
+        c,
+        part.at,
+        part_bytes,
+        parts,
+        segment,
+        bias,
+        rows,
+        cols,
+        float(divisor),
     )
-    if parts > 1:
-        segment = 1
-        while segment * MERGE_SEGMENTS < parts:
-            segment *= 2
-        blocks = -(-rows * cols // MERGE_SUMS)
-        merging(dtype)[blocks, MERGE_SUMS * MERGE_SEGMENTS, stream](
-            last[0], c.at, part_bytes, parts, segment, *last[1:]
-        )
 
 
 def elementwise(kernel: Any, count: int, stream: Any, *arguments: Any) -> None:
     blocks = min(EACH_BLOCKS, -(-count // EACH_THREADS))
-    kernel[blocks, EACH_THREADS, stream](*arguments, count)
+    launch(kernel, blocks, EACH_THREADS, stream, *arguments, count)
 
 
 def copy(to: Operand, source: Operand, stream: Any) -> None:

@@ -13,6 +13,9 @@ from bits import assert_bits
 from cuda_operations import host, on
 from gpu import Gpu, unfused
 from layouts import Layout
+from numba.cuda import dispatcher
+from numba.cuda.cudadrv.driver import Stream
+from numba.cuda.core.errors import NumbaPerformanceWarning
 from operations import operands
 
 import numba_linear
@@ -21,7 +24,8 @@ from numba_linear import Gradients, equations
 from numba_linear.commands import UserError, bench, cuda, peers, verify
 from numba_linear.commands.groups import CUDA_GROUPS, Table
 from numba_linear.commands.timing import Contestant
-from numba_linear.cuda import arrays
+from numba_linear.cuda import arrays, contract
+from numba_linear.cuda.elementwise import multiplying
 
 K, n, m = 4, 6, 5
 
@@ -144,7 +148,8 @@ def test_dlpack(view):
     found = arrays.operand("forward", "x", "…n", given, 0)
     assert found.address == a.ctypes.data and found.dtype == a.dtype and found.writable
     assert (found.shape, found.strides) == (a.shape, a.strides)
-    assert given.streams == [1]  # CUDA's default stream
+    arrays.operand("forward", "x", "…n", given, Stream(9))
+    assert given.streams == [1, 9]  # 1 is CUDA's default stream
 
 
 def test_cuda_array_interface():
@@ -171,10 +176,10 @@ def test_a_producers_stream_is_waited_for(monkeypatch):
     monkeypatch.setattr(arrays.cuda, "external_stream", lambda handle: f"stream {handle}")
     interface = {"version": 3, "shape": (3,), "typestr": "<f4", "data": (4096, False)}
     given = SimpleNamespace(__cuda_array_interface__=interface | {"stream": 7})
-    arrays.operand("f", "g", "…m", given, "ours")
-    assert done == [("record", "stream 7"), ("wait", "ours")]
+    arrays.operand("f", "g", "…m", given, 0)
+    assert done == [("record", "stream 7"), ("wait", 0)]
     done.clear()
-    arrays.operand("f", "g", "…m", given, SimpleNamespace(handle=7))
+    arrays.operand("f", "g", "…m", given, Stream(7))
     assert not done  # the same stream
 
 
@@ -186,6 +191,22 @@ def test_streams_of_others(monkeypatch):
     assert arrays.as_stream(SimpleNamespace(__cuda_stream__=lambda: (0, 7))) == "stream 7"
     assert arrays.as_stream(8) == "stream 8"
     assert arrays.as_stream(0) == 0
+
+
+def test_small_grids_are_not_warned_of(monkeypatch):
+    """As every warning is an error here; Numba's own launches of such grids warn still."""
+    launched = []
+
+    def call(kernel, arguments, configured):
+        launched.append((configured.griddim, arguments))
+
+    monkeypatch.setattr(dispatcher.driver, "_to_core_stream", lambda stream: stream)
+    monkeypatch.setattr(dispatcher.CUDADispatcher, "call", call)
+    kernel = multiplying("float32")
+    contract.launch(kernel, 2, 256, 0, "a", "b")
+    assert launched == [((2, 1, 1), ("a", "b"))]
+    with pytest.warns(NumbaPerformanceWarning, match="Grid size 3"):
+        kernel[3, 256]
 
 
 def test_results_are_new_arrays(gpu):
