@@ -14,8 +14,8 @@ from cuda_operations import host, on
 from gpu import Gpu, unfused
 from layouts import Layout
 from numba.cuda import dispatcher
-from numba.cuda.cudadrv.driver import Stream
 from numba.cuda.core.errors import NumbaPerformanceWarning
+from numba.cuda.cudadrv.driver import Stream
 from operations import operands
 
 import numba_linear
