@@ -184,8 +184,8 @@ def stop():
     os.kill(os.getpid(), signal.SIGINT)
 
 timer = threading.Timer(float(sys.argv[1]), stop)
-timer.start()
 try:
+    timer.start()
     grad_bias(np.ones((3, 4)))
     timer.join()
 except KeyboardInterrupt:
