@@ -1,0 +1,58 @@
+"""Ratios of times measured in turn in one process: steady where other programs run too."""
+
+from benchmarks.common import DTYPES, THREADS, Contest, Shape, need, peers, set_threads
+from numba_linear.commands.timing import measure
+
+#: Seconds for each ratio.
+SECONDS = 0.3
+
+
+def ratio(
+    contest: Contest,
+    operation: str,
+    shape: Shape,
+    dtype: str,
+    threads: int,
+    seconds: float = SECONDS,
+) -> float:
+    """Our least time / the best peer's."""
+    ours, *others = measure(contest(operation, shape, dtype, threads), seconds).values()
+    return min(ours) / min(map(min, others))
+
+
+class Peers:
+    """asv takes growth for a loss, so below 1 is in our favour; `bench` prints the inverse."""
+
+    version = "1"
+    params = (
+        ("forward", "grad_input", "grad_weight"),
+        ((32, 64, 64), (1, 1024, 1024), (64, 784, 256), (512, 512, 512)),
+        DTYPES,
+        THREADS,
+    )
+    param_names = ("operation", "shape", "dtype", "threads")
+    unit = "our time / best peer's"
+    timeout = 600
+
+    def setup(self, operation, shape, dtype, threads):
+        set_threads(threads)
+
+    def track_ratio(self, operation, shape, dtype, threads):
+        return ratio(peers.vendors, operation, shape, dtype, threads)
+
+
+class Dot:
+    """The same inside @njit, against `np.dot` and a loop for the bias."""
+
+    version = "1"
+    params = (((1, 64, 64), (64, 784, 256)), DTYPES)
+    param_names = ("shape", "dtype")
+    unit = "our time / np.dot's"
+    timeout = 600
+
+    def setup(self, shape, dtype):
+        need("scipy")
+        set_threads(1)
+
+    def track_ratio_compiled(self, shape, dtype):
+        return ratio(peers.compiled, "forward", shape, dtype, 1)
