@@ -19,13 +19,8 @@ PAGES = [
 ]
 
 
-#: Pages whose examples need what a machine may lack.
-NEEDS = {"cuda.md": "cupy"}
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_s_examples_run_and_print_what_it_says(page):
-    pytest.importorskip(NEEDS.get(page.name, "numba"))
     document = Document.parse(str(page), PythonCodeBlockParser(), SkipParser())
     document.namespace["torch_missing"] = importlib.util.find_spec("torch") is None
     ran = 0
