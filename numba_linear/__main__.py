@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "Compare every operation with the equations bit for bit, the results' SHA-256 with the "
         "recorded one, and the gradients with finite differences."
     )
+    _add_device(verify)
     verify.set_defaults(run=_verify)
 
     train = commands.add_parser("train", help="a classifier trained inside one @njit function")
@@ -92,11 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the table and raw times")
     bench.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (matplotlib)")
+    _add_device(bench)
     bench.set_defaults(run=_bench)
 
     info = commands.add_parser("info", help="versions, threads, vector width and block sizes")
     info.set_defaults(run=_info)
     return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: the variants for an NVIDIA GPU (default: %(default)s)",
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -112,7 +123,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _verify(options: argparse.Namespace) -> bool:
     from numba_linear.commands import verify
 
-    return verify.run()
+    return verify.run(options.device)
 
 
 def _train(options: argparse.Namespace) -> bool:
@@ -125,7 +136,15 @@ def _bench(options: argparse.Namespace) -> bool:
     from numba_linear.commands import bench
 
     dtypes = (options.dtype,) if options.dtype else bench.DTYPES
-    bench.run(options.group, options.threads, dtypes, options.seconds, options.json, options.plot)
+    bench.run(
+        options.group,
+        options.threads,
+        dtypes,
+        options.seconds,
+        options.json,
+        options.plot,
+        options.device,
+    )
     return True
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numba
 
-from numba_linear.commands import UserError, info, peers, plot
-from numba_linear.commands.groups import GROUPS, Cell, Table
+from numba_linear.commands import UserError, cuda, info, peers, plot
+from numba_linear.commands.groups import CUDA_GROUPS, GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
 
 DTYPES = ("float32", "float64")
@@ -32,6 +32,7 @@ def run(
     seconds: float = FULL,
     json_file: Path | None = None,
     plot_file: Path | None = None,
+    device: str = "cpu",
 ) -> None:
     """Measure groups and print a table of each.
 
@@ -46,18 +47,25 @@ def run(
         For each cell.
     json_file, plot_file : Path, optional
         Where to write all times, and where to draw the ratios.
+    device : {"cpu", "cuda"}
 
     Raises
     ------
     UserError
-        If a group or number of threads does not exist, or a file can not be written.
+        If a group, number of threads or device does not exist, or a file can not be written.
     """
+    groups = CUDA_GROUPS if device == "cuda" else GROUPS
     for name in names or ():
-        if name not in GROUPS:
-            raise UserError(f"there is no group {name!r}, expected one of {', '.join(GROUPS)}")
+        if name not in groups:
+            raise UserError(f"there is no group {name!r}, expected one of {', '.join(groups)}")
+    if device == "cuda":
+        if threads:
+            raise UserError("a number of threads is for the CPU")
+        cuda.check()
+        threads = (cuda.GPU,)
     most = numba.get_num_threads()
     for count in threads or ():
-        if not 1 <= count <= most:
+        if count != cuda.GPU and not 1 <= count <= most:
             raise UserError(f"{count} threads: expected 1 to {most}")
     for path in filter(None, (json_file, plot_file)):
         if not path.parent.is_dir() or path.is_dir():
@@ -66,14 +74,14 @@ def run(
         plot.check(plot_file)
 
     tables = [
-        Table(name, GROUPS[name].shapes, dtype, count)
-        for name in dict.fromkeys(names or GROUPS)
+        Table(name, groups[name].shapes, dtype, count)
+        for name in dict.fromkeys(names or groups)
         for count in dict.fromkeys(threads or (1, most))
         for dtype in dtypes
         # By default each group is measured on the numbers of threads it is meant for.
-        if threads or GROUPS[name].allows(count)
+        if threads or groups[name].allows(count)
     ]
-    facts = _facts()
+    facts = _facts() | (cuda.facts() if device == "cuda" else {})
     cells = _measure(tables, facts, seconds)
     if not cells:
         raise UserError("nothing of this could be measured")
@@ -130,12 +138,13 @@ def _measure(tables: Iterable[Table], facts: dict[str, str], seconds: float) -> 
     try:
         for table in tables:
             print(f"\n{table.title}", end="")
-            obstacle = GROUPS[table.group].obstacle(table.threads)
+            obstacle = table.kind.obstacle(table.threads)
             if obstacle:
                 print(f": skipped, {obstacle}")
             else:
-                print(f": {GROUPS[table.group].ratio}")
-                peers.set_threads(table.threads)
+                print(f": {table.kind.ratio}")
+                if table.threads != cuda.GPU:
+                    peers.set_threads(table.threads)
                 cells += _measure_table(table, seconds)
     finally:
         peers.set_threads(before)
@@ -143,7 +152,7 @@ def _measure(tables: Iterable[Table], facts: dict[str, str], seconds: float) -> 
 
 
 def _measure_table(table: Table, seconds: float) -> list[Cell]:
-    group = GROUPS[table.group]
+    group = table.kind
     print(f"  {'(K, n, m)':22}" + "".join(f"{operation:>20}" for operation in group.operations))
     cells = []
     for shape in table.shapes:
@@ -175,7 +184,7 @@ def _as_json(cells: Sequence[Cell], facts: dict[str, str]) -> dict[str, Any]:
         tables.append(
             {
                 "group": table.group,
-                "ratio": GROUPS[table.group].ratio,
+                "ratio": table.kind.ratio,
                 "dtype": table.dtype,
                 "threads": table.threads,
                 "geometric_mean": mean,

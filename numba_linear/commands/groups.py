@@ -1,10 +1,10 @@
 """What ``bench`` measures, group by group, and what comes of it, cell by cell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from numba_linear.commands import peers
+from numba_linear.commands import cuda, peers
 from numba_linear.commands.peers import FORWARD_BACKWARD, Shape
 from numba_linear.commands.timing import Contestant
 
@@ -138,6 +138,12 @@ GROUPS = {
 }
 
 
+CUDA_GROUPS = {
+    name: replace(GROUPS[name], operations=LAYER, contest=cuda.vendors)
+    for name in ("large", "medium", "small", "one", "tall")
+}
+
+
 class Table(NamedTuple):
     """One group, measured for one dtype and number of threads."""
 
@@ -147,8 +153,15 @@ class Table(NamedTuple):
     threads: int
 
     @property
+    def kind(self) -> Group:
+        """Its group's, on the CPU or on the GPU."""
+        return (CUDA_GROUPS if self.threads == cuda.GPU else GROUPS)[self.group]
+
+    @property
     def title(self) -> str:
         """What tells the table from others."""
+        if self.threads == cuda.GPU:
+            return f"{self.group}, {self.dtype}, GPU"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{self.group}, {self.dtype}, {threads}"
 

@@ -46,6 +46,8 @@ def installed(package: str) -> bool:
 def set_threads(threads: int) -> None:
     """Give every contestant the same number of threads, as far as there is a way to."""
     numba.set_num_threads(threads)
+    if installed("scipy"):
+        import scipy.linalg.cython_blas  # noqa: F401  its own OpenBLAS, behind np.dot in @njit
     if installed("threadpoolctl"):
         from threadpoolctl import threadpool_limits
 
@@ -58,7 +60,7 @@ def set_threads(threads: int) -> None:
 
 def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
     """The package, NumPy and, where it is installed, PyTorch."""
-    arrays = _operands(shape, dtype)
+    arrays = operands(shape, dtype)
     found = [_ours(operation, arrays), _timed("numpy", NUMPY[operation], arrays)]
     if installed("torch"):
         found.append(_torch(operation, arrays))
@@ -67,13 +69,13 @@ def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Cont
 
 def autograd(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
     """The package and PyTorch alone."""
-    arrays = _operands(shape, dtype)
+    arrays = operands(shape, dtype)
     return [_ours(operation, arrays), _torch(operation, arrays)]
 
 
 def compiled(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
     """`forward` in a compiled loop, and the best to be done there with `np.dot`."""
-    arrays = _operands(shape, dtype)
+    arrays = operands(shape, dtype)
     x, w, b = arrays["x"], arrays["w"], arrays["b"]
     wt = np.ascontiguousarray(w.T)
     y = _aligned((len(x), len(w)), dtype)
@@ -98,12 +100,12 @@ def limit(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contes
     def multiply_adds(count: int) -> float:
         return count * 2.0 * shape[0] * shape[1] * shape[2] / flops(np.dtype(dtype))
 
-    return [_ours(operation, _operands(shape, dtype)), Contestant("limit", multiply_adds)]
+    return [_ours(operation, operands(shape, dtype)), Contestant("limit", multiply_adds)]
 
 
 def one_thread(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
     """The package on several threads, and the package on one."""
-    run = _ours(operation, _operands(shape, dtype)).run
+    run = _ours(operation, operands(shape, dtype)).run
     return [
         Contestant("numba_linear", run, lambda: numba.set_num_threads(threads)),
         Contestant("one thread", run, lambda: numba.set_num_threads(1)),
@@ -136,7 +138,7 @@ def _timed(name: str, statement: str, names: dict[str, Any]) -> Contestant:
 
 
 @functools.lru_cache(maxsize=1)
-def _operands(shape: Shape, dtype: str) -> dict[str, Any]:
+def operands(shape: Shape, dtype: str) -> dict[str, Any]:
     """x, w, b, g and K of a layer, the arrays C-contiguous; kept while a shape is measured."""
     K, n, m = shape
     shapes = {"x": (K, n), "w": (m, n), "b": (m,), "g": (K, m)}

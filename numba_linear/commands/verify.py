@@ -3,11 +3,14 @@
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_linear import backward, equations, forward, grad_bias, grad_input, grad_weight
+import numba_linear
+from numba_linear import backward, equations, forward
+from numba_linear.commands import cuda
 from numba_linear.commands.integers import floats
 
 Array = NDArray[np.floating]
@@ -50,14 +53,27 @@ STEP = 2.0**-12
 TOLERANCE = 1e-9
 
 
-def run() -> bool:
-    """Check every operation and report; True if all is as it should be."""
+def run(device: str = "cpu") -> bool:
+    """Check every operation and report; True if all is as it should be.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    UserError
+        If there is no such device.
+    """
+    if device == "cuda":
+        cuda.check()
+    where = "on one thread and on all" if device == "cpu" else f"on {cuda.name()}"
     print(
         f"verify: every operation against the equations, bit for bit, at {len(SHAPES)} shapes, "
-        "on one thread and on all",
+        f"{where}",
         flush=True,
     )
-    columns = [_compare(dtype) for dtype in DTYPES]
+    columns = [_compare(dtype, device) for dtype in DTYPES]
 
     def line(label: str, cells: list[str]) -> None:
         print(f"  {label:24}" + "".join(f"{cell:>18}" for cell in cells))
@@ -82,6 +98,8 @@ def run() -> bool:
             print(f"    here       {column.digest}")
             print(f"    equations  {column.digest_of_equations}")
             print(f"    recorded   {RECORDED[dtype]}")
+    if device != "cpu":
+        return passed
     error, count = _gradient_error()
     return passed & _verdict(
         error <= TOLERANCE,
@@ -106,7 +124,7 @@ class Column:
     digest_of_equations: str = ""
 
 
-def _compare(dtype: str) -> Column:
+def _compare(dtype: str, device: str) -> Column:
     column = Column()
     package, oracle = hashlib.sha256(), hashlib.sha256()
     for number, (K, n, m) in enumerate(SHAPES):
@@ -114,8 +132,11 @@ def _compare(dtype: str) -> Column:
         x, w, b, g = (floats(4 * number + i, shape, dtype) for i, shape in enumerate(shapes))
         want = _by_equations(x, w, b, g)
         _add(oracle, want)
-        for parallel in (False, True):
-            got = _by_package(x, w, b, g, parallel)
+        for parallel in (False, True) if device == "cpu" else (None,):
+            if parallel is None:
+                got = cuda.on_host(_by_calls(cuda.calls(), *cuda.on_device(x, w, b, g)))
+            else:
+                got = _by_calls(numba_linear, x, w, b, g, parallel=parallel)
             if not parallel:
                 _add(package, got)
             for operation in want:
@@ -123,7 +144,7 @@ def _compare(dtype: str) -> Column:
                 column.compared[operation] += 1
                 column.equal[operation] += difference is None
                 if difference is not None:
-                    threads = "all threads" if parallel else "one thread"
+                    threads = {None: device, False: "one thread", True: "all threads"}[parallel]
                     column.differences.append(
                         f"{operation}, {dtype}, (K, n, m) = {(K, n, m)}, {threads}: {difference}"
                     )
@@ -162,19 +183,20 @@ def _by_equations(x: Array, w: Array, b: Array, g: Array) -> Results:
     return results
 
 
-def _by_package(x: Array, w: Array, b: Array, g: Array, parallel: bool) -> Results:
+def _by_calls(calls: Any, x: Any, w: Any, b: Any, g: Any, **keywords: bool) -> Results:
+    """What a package's calls make of its own kind of arrays."""
     results: Results = {
-        "forward": (forward(x, w, b, parallel=parallel),),
-        "forward without b": (forward(x, w, parallel=parallel),),
-        "grad_input": (grad_input(g, w, parallel=parallel),),
+        "forward": (calls.forward(x, w, b, **keywords),),
+        "forward without b": (calls.forward(x, w, **keywords),),
+        "grad_input": (calls.grad_input(g, w, **keywords),),
     }
     for reduction in _reductions(len(x), *w.shape[::-1]):
-        results[f"grad_weight {reduction}"] = (grad_weight(g, x, reduction, parallel=parallel),)
-        results[f"grad_bias {reduction}"] = (grad_bias(g, reduction, parallel=parallel),)
-        results[f"backward {reduction}"] = backward(g, x, w, reduction, parallel=parallel)
+        results[f"grad_weight {reduction}"] = (calls.grad_weight(g, x, reduction, **keywords),)
+        results[f"grad_bias {reduction}"] = (calls.grad_bias(g, reduction, **keywords),)
+        results[f"backward {reduction}"] = calls.backward(g, x, w, reduction, **keywords)
     if len(x):
-        results["forward, one sample"] = (forward(x[0], w, b, parallel=parallel),)
-        results["backward, one sample"] = backward(g[0], x[0], w, parallel=parallel)
+        results["forward, one sample"] = (calls.forward(x[0], w, b, **keywords),)
+        results["backward, one sample"] = calls.backward(g[0], x[0], w, **keywords)
     return results
 
 

@@ -1,6 +1,6 @@
 """The contraction C[r, c] = Σ_p A[r, p] · B[c, p] on one thread: the loops around the tile.
 
-All three sums of the layer are this one, with the operands' strides saying which index is which:
+All three sums of the layer are this one, with the operands' strides saying which index is which::
 
     forward      Y[k, i]  = Σ_l x[k, l] · w[i, l] + b[i]       A = x        B = w
     grad_input   ∂X[k, l] = Σ_i g[k, i] · w[i, l]              A = g        B = wᵀ
@@ -46,6 +46,11 @@ from numba_linear.cpu.tile import tile
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
 
+#: Rows of A up to which B is read row by row where its rows are `FAR` bytes apart, each on pages
+#: of its own: 29.5 ms to 23.3 at (4, 4096, 11008) grad_input, float64. Rows that lie closer are
+#: slower so: 85 us to 124 at (4, 1024, 1024), float32.
+FEW_ROWS, FAR = 4, 1 << 14
+
 #: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
 #: 16).
 TILES_AHEAD = 8
@@ -67,6 +72,7 @@ def tiles_of_panel(
     partials,
     kept,
     kept_bytes,
+    low,
     bias,
     divisor: float,
     ahead,
@@ -107,7 +113,7 @@ def tiles_of_panel(
             end,
             partials,
             kept,
-            block_levels(tiling),
+            low,
             bias,
             divisor,
             ahead,
@@ -142,12 +148,14 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         if need > SMALL:
             release(work)
         return
-    if rows == 1 and b.row == size and terms > 1 and cols >= most_columns:
+    by_rows = rows == 1 or (rows <= FEW_ROWS and b.col >= FAR)
+    if by_rows and b.row == size and terms > 1 and cols >= most_columns:
         even = cols // most_columns * most_columns
-        stretch = min(even, 8192 // size)
-        need = levels * stretch * size
+        # of several rows of A, the second finds what the first read of B in the second-level cache
+        stretch = min(even, (8192 if rows == 1 else 1024) // size)
+        need = levels * stretch * rows * size
         work = allocate(need) if need > SMALL else small
-        gemv_rows(tiling, a.at, a.col, b, c.at, even, terms, stretch, work, bias, divisor)
+        gemv_rows(tiling, a, b, c, rows, even, terms, stretch, work, bias, divisor)
         if need > SMALL:
             release(work)
         if even == cols:
@@ -156,8 +164,17 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         bias = bias + even * size if bias else 0
         cols -= even
 
+    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
+    apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
+
     # How much of everything fits.
-    block = min(leaves, block_leaves(tiling))
+    block, low = block_leaves(tiling), block_levels(tiling)
+    if a.row == size and not apart:
+        # long sums of few rows and columns: the terms of both where they lie; 112 GF to 130 at
+        # (50000, 100, 100) grad_weight
+        while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
+            block, low = block // 2, low - 1
+    block = min(leaves, block)
     a_term = max(1, min(terms, block * LEAF)) * size
     block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
     # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
@@ -175,21 +192,19 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
             block_columns = b_bytes(tiling) // whole * most_columns
         else:
             keep = False
-    kept_levels = max(0, levels - block_levels(tiling))
+    kept_levels = max(0, levels - low)
     if kept_levels:
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
     block_columns = min(block_columns, cols)
     panels = (block_columns + most_columns - 1) // most_columns
-    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
-    apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
     a_pack = apart and panels >= 4 and rows >= 2 * most_rows
 
     # Working memory.
     tiles = block_rows // most_rows + len(heights(tiling))
     a_block = (block_rows + most_rows) * (block + 1) * LEAF * size if a_pack else 0
     b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + LEAF * size
-    partial_bytes = min(levels, block_levels(tiling)) * fragment_bytes(tiling)
+    partial_bytes = min(levels, low) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
     need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
     work = allocate(need) if need > SMALL else small
@@ -246,6 +261,7 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
                         partials,
                         kept + panel * tiles * kept_bytes,
                         kept_bytes,
+                        low,
                         bias_at,
                         divisor,
                         ahead,

@@ -134,9 +134,20 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
 
 @resident
 def gemv_rows(
-    tiling, a, a_term, b: Matrix, c, cols, terms, stretch, partials, bias, divisor: float
+    tiling,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    stretch,
+    partials,
+    bias,
+    divisor: float,
 ):
-    """C[c] = Σ_p A[p] · B[c, p], in stretches of columns, eight rows of B to each pass over C.
+    """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
+    a row of C.
 
     `cols` is a multiple of the tiling's columns.
     """
@@ -150,38 +161,42 @@ def gemv_rows(
             level = 0
             while levels >> level:
                 level += 1
-            into = c + column * size if last else partials + level * stretch * size
             end = min(terms, q * LEAF + LEAF)
-            p = q * LEAF
-            first = True
-            while p < end or first:
-                ap, bp = a + p * a_term, b.at + p * b.col
-                whole = p + 8 <= end
-                for j in range(column, end_column, width):
-                    acc = zero(vectors(tiling))
-                    at = into + (j - column) * size
-                    if not first:
+            for r in range(rows):
+                waiting = partials + r * stretch * size
+                into = waiting + level * rows * stretch * size
+                if last:
+                    into = c.at + r * c.row + column * size
+                p = q * LEAF
+                first = True
+                while p < end or first:
+                    ap, bp = a.at + r * a.row + p * a.col, b.at + p * b.col
+                    whole = p + 8 <= end
+                    for j in range(column, end_column, width):
+                        acc = zero(vectors(tiling))
+                        at = into + (j - column) * size
+                        if not first:
+                            acc = load(vectors(tiling), at, 0)
+                        row = bp + j * size
+                        if whole:
+                            for i in range(8):
+                                acc = outer(acc, ap + i * a.col, 0, row + i * b.col)
+                        else:
+                            for i in range(end - p):
+                                acc = outer(acc, ap + i * a.col, 0, row + i * b.col)
+                        store(acc, at, 0)
+                    p += 8
+                    first = False
+                if levels or (last and (bias or divisor != 0.0)):
+                    for j in range(column, end_column, width):
+                        at = into + (j - column) * size
                         acc = load(vectors(tiling), at, 0)
-                    row = bp + j * size
-                    if whole:
-                        for r in range(8):
-                            acc = outer(acc, ap + r * a_term, 0, row + r * b.col)
-                    else:
-                        for r in range(end - p):
-                            acc = outer(acc, ap + r * a_term, 0, row + r * b.col)
-                    store(acc, at, 0)
-                p += 8
-                first = False
-            if levels or (last and (bias or divisor != 0.0)):
-                for j in range(column, end_column, width):
-                    at = into + (j - column) * size
-                    acc = load(vectors(tiling), at, 0)
-                    level = 0
-                    while levels >> level:
-                        if levels >> level & 1:
-                            partial = partials + (level * stretch + j - column) * size
-                            acc = add(load(vectors(tiling), partial, 0), acc)
-                        level += 1
-                    if last:
-                        acc = finish(acc, bias + j * size if bias else 0, divisor)
-                    store(acc, at, 0)
+                        level = 0
+                        while levels >> level:
+                            if levels >> level & 1:
+                                partial = waiting + (level * rows * stretch + j - column) * size
+                                acc = add(load(vectors(tiling), partial, 0), acc)
+                            level += 1
+                        if last:
+                            acc = finish(acc, bias + j * size if bias else 0, divisor)
+                        store(acc, at, 0)

@@ -1,12 +1,13 @@
 """Packing: operands rearranged into aligned panels that a tile reads from front to back.
 
 A panel of B holds `width` columns, term after term; columns beyond the matrix repeat or are zero,
-and the tile never stores what it computes from them:
+and the tile never stores what it computes from them::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 
 A panel of A holds the `height` rows of one tile. Rows that lie contiguous are copied leaf by leaf,
-each row of a leaf in one piece; otherwise the rows of a term stand side by side, as in B's panels:
+each row of a leaf in one piece; otherwise the rows of a term stand side by side, as in panels of
+B::
 
     leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1]
     …

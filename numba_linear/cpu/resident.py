@@ -52,24 +52,39 @@ def no_collection():
             gc.enable()
 
 
+class Later:
+    """A handler of Ctrl-C that keeps it for later."""
+
+    def __init__(self, handler):
+        self.handler, self.came = handler, None
+
+    def __call__(self, *arguments):
+        self.came = arguments
+
+    def deliver(self):
+        came, self.came = self.came, None
+        if came:
+            self.handler(*came)
+
+
 @contextlib.contextmanager
 def uninterrupted():
-    """Let a Ctrl-C wait: one that comes while LLVM's objects change hands ends the process.
+    """Let a Ctrl-C wait for the end of the innermost function that is being compiled.
 
-    In the main thread, for others never see it.
+    One that comes while LLVM's objects change hands would end the process. Only the main thread
+    ever sees one.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    came = []
-    signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    later = handler if isinstance(handler, Later) else Later(handler)
+    signal.signal(signal.SIGINT, later)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        if came:
-            handler(*came[0])
+        later.deliver()
 
 
 class CompileTime(types.Type):

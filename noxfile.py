@@ -1,0 +1,45 @@
+"""The versions that the package works with, and the full run of tests/robust.
+
+    nox                      the whole suite on the oldest and the newest versions, and without SciPy
+    nox -s full              everything of tests/robust, and the figures of docs/robustness.md
+
+Arguments after `--` go to pytest.
+"""
+
+import nox
+
+nox.options.sessions = ["oldest", "newest", "without_scipy"]
+
+#: What some tests use where it is there: a threading layer, pools of processes, a faster np.dot.
+MORE = ["tbb", "joblib", "scipy"]
+
+
+@nox.session(python="3.11")
+def oldest(session):
+    """The oldest Python, and the oldest numba and numpy that pyproject.toml allows."""
+    needs = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    session.install("-e", ".[test]", "joblib", *(need.replace(">=", "==") for need in needs))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.13")
+def newest(session):
+    """The newest of what can be installed."""
+    session.install("-e", ".[test]", *MORE)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.13")
+def without_scipy(session):
+    """As pip installs the package: neither SciPy nor TBB nor a peer."""
+    session.install("-e", ".[test]")
+    session.run("python", "-c", "import importlib.util as u; assert not u.find_spec('scipy')")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def full(session):
+    """An hour or so, and 4 GiB of memory."""
+    session.install("-e", ".[test]", *MORE)
+    session.run("pytest", "tests/robust", *session.posargs, env={"ROBUST": "full"})
+    session.run("python", "tests/robust/test_numerics.py", env={"PYTHONPATH": "tests"})

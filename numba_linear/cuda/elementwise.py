@@ -1,0 +1,133 @@
+"""The kernels beside the contraction: merging the parts of sums, products alone, copies."""
+
+import functools
+
+import numpy as np
+from numba import cuda
+
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cuda.machine import (
+    EACH_THREADS,
+    MERGE_LEVELS,
+    MERGE_SEGMENTS,
+    MERGE_SUMS,
+    Number,
+)
+from numba_linear.cuda.tile import from_number, pending
+from numba_linear.cuda.words import NUMBA_TYPES, get, give, int64, kernel, one
+
+
+@functools.cache
+def merging(dtype):
+    """The kernel that adds the parts of sums."""
+    NUMBER, SIZE, number = Number(dtype), np.dtype(dtype).itemsize, NUMBA_TYPES[dtype]
+
+    @kernel(MERGE_SUMS * MERGE_SEGMENTS)
+    def merge(c, parts_at, part_bytes, parts, segment, bias, rows, cols, divisor):
+        """C, rows × cols, from its parts, each of them rows × cols numbers without gaps.
+
+        A part is a node of the rule's tree, and so is an aligned segment of parts: each thread
+        adds a segment of one sum's, and the block what its segments give.
+
+        Parameters
+        ----------
+        c : Matrix
+        parts_at, part_bytes, parts : int
+            Where the first part lies, how far it is to the next, and how many there are.
+        segment : int
+            Parts in a segment, a power of two.
+        bias : Matrix
+            As in `contract`.
+        rows, cols : int
+        divisor : float
+        """
+        sums = cuda.shared.array((MERGE_SEGMENTS, MERGE_SUMS), number)
+        waiting = cuda.local.array(MERGE_LEVELS, number)
+        thread = int64(cuda.threadIdx.x)
+        beside, s = thread % MERGE_SUMS, thread // MERGE_SUMS
+        e = int64(cuda.blockIdx.x) * MERGE_SUMS + beside
+        total = number(0)
+        if e < rows * cols:
+            first = s * segment
+            final = min(segment, parts - first) - 1
+            for q in range(final + 1):
+                total = get(NUMBER, parts_at + (first + q) * part_bytes + e * SIZE)
+                levels = pending(q, final)
+                level = 0
+                while levels >> level:
+                    if levels >> level & 1:
+                        total = waiting[level] + total
+                    level += 1
+                if q < final:
+                    waiting[level] = total
+        sums[s, beside] = total
+        cuda.syncthreads()
+        reach = 1
+        while reach < MERGE_SEGMENTS:
+            if s % (2 * reach) == 0 and (s + reach) * segment < parts:
+                sums[s, beside] = sums[s, beside] + sums[s + reach, beside]
+            cuda.syncthreads()
+            reach *= 2
+        if s == 0 and e < rows * cols:
+            total = sums[0, beside]
+            row, col = e // cols, e % cols
+            if bias.at != 0:
+                total = total + get(NUMBER, from_number(bias, row, col).at)
+            if divisor != 0:
+                total = total / number(divisor)
+            give(NUMBER, from_number(c, row, col).at, total)
+
+    return merge
+
+
+@functools.cache
+def multiplying(dtype):
+    """The kernel of the products that are not summed."""
+    NUMBER, number = Number(dtype), NUMBA_TYPES[dtype]
+
+    @kernel(EACH_THREADS)
+    def each(g, x, out, apart, m, n, count):
+        """out[k, i, j] = g[k, i] · x[k, j], a sum of one term; matrix k of out lies at k · apart.
+
+        An x at address 0 is all ones. Each thread takes every so many-th number; it divides once
+        and then counts.
+        """
+        if x.at == 0:
+            x = Matrix(one(NUMBER), int64(0), int64(0))
+        stride = int64(cuda.gridDim.x) * EACH_THREADS
+        e = int64(cuda.blockIdx.x) * EACH_THREADS + cuda.threadIdx.x
+        k, i, j = e // n // m, e // n % m, e % n
+        k_step, i_step, j_step = stride // n // m, stride // n % m, stride % n
+        while e < count:
+            a, b = get(NUMBER, from_number(g, k, i).at), get(NUMBER, from_number(x, k, j).at)
+            give(NUMBER, from_number(out, i, j).at + k * apart, cuda.fma(a, b, number(0)))
+            e += stride
+            k, i, j = k + k_step, i + i_step, j + j_step
+            if j >= n:
+                j, i = j - n, i + 1
+            if i >= m:
+                i, k = i - m, k + 1
+
+    return each
+
+
+@functools.cache
+def copying(dtype):
+    """The kernel that copies arrays of any strides."""
+    NUMBER = Number(dtype)
+
+    @kernel(EACH_THREADS)
+    def copy(to, to_strides, source, source_strides, shape, count):
+        stride = int64(cuda.gridDim.x) * EACH_THREADS
+        e = int64(cuda.blockIdx.x) * EACH_THREADS + cuda.threadIdx.x
+        while e < count:
+            into, at, rest = to, source, e
+            for d in range(len(shape) - 1, -1, -1):
+                i = rest % shape[d]
+                rest //= shape[d]
+                into += i * to_strides[d]
+                at += i * source_strides[d]
+            give(NUMBER, into, get(NUMBER, at))
+            e += stride
+
+    return copy

@@ -1,0 +1,412 @@
+"""Fragments on the GPU: a thread's rows × columns sums in registers, and the words the kernels are
+written in.
+
+The only file of the CUDA variants that speaks LLVM. A `Tile` or `Panel` is known while compiling;
+a `Fragment` of a tile is the numbers themselves. Places in global memory are addresses, as on the
+CPU; places in shared memory are counted in numbers from its start. All offsets within a tile are
+constants here, for ptxas to put into its instructions.
+
+==================================  ============================================================
+`shared(tile)`                      the block's shared memory, for two panels of A and of B
+`partials(tile)`                    the thread's local memory, for a fragment of each level
+`zero(tile)`                        every number +0
+`outer(acc, panels, a, b)`          for every term p of two panels:
+                                    acc[r, c] ← fma(a[p, r], b[p, c], acc[r, c])
+`add(left, right)`                  left + right
+`keep(acc, partials, level)`        to local memory
+`kept(tile, partials, level)`       from local memory
+`finish(acc, …, divisor)`           (acc[r, c] + bias[r, c]) / divisor, both optional
+`put(acc, c, …, rows, cols)`        to global memory, of which nothing beyond rows, cols is written
+`get(number, at)`                   one number, from global memory
+`give(number, at, value)`           one number, to global memory
+`one(panel)`                        the address of the number 1
+`fetch(panel, at, row_stride)`      the thread's share of a panel, from global memory
+`fetch_part(…, rows, terms)`        the same, of which nothing beyond rows and terms is read
+`stash(panel, panels, at, share)`   the share, to shared memory
+==================================  ============================================================
+"""
+
+from llvmlite import ir
+from numba.cuda import cgutils, types
+from numba.cuda.datamodel import models
+from numba.cuda.extending import intrinsic, register_model, typeof_impl
+
+from numba_linear.cuda.machine import Number, Panel, Tile
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+GLOBAL, SHARED = 1, 3  # address spaces
+
+
+class Constant(types.Opaque):
+    """A tile, panel or number, which as a value in a kernel only carries this type."""
+
+    def __init__(self, value):
+        self.value = value
+        super().__init__(name=f"Constant({value})")
+
+
+class OfTile(types.Type):
+    """What is made of a tile while running."""
+
+    def __init__(self, tile):
+        self.tile = tile
+        super().__init__(name=f"{type(self).__name__}({tile})")
+
+
+class Fragment(OfTile):
+    """A thread's sums, in registers."""
+
+
+class Shared(OfTile):
+    """Where the block's shared memory begins."""
+
+
+class Partials(OfTile):
+    """Where the thread's local memory begins."""
+
+
+@typeof_impl.register(Tile)
+@typeof_impl.register(Panel)
+@typeof_impl.register(Number)
+def _typeof_constant(value, context):
+    return Constant(value)
+
+
+register_model(Constant)(models.OpaqueModel)
+
+
+def scalar(dtype):
+    return {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype]
+
+
+@register_model(Fragment)
+class FragmentModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        tile = fe_type.tile
+        super().__init__(dmm, fe_type, ir.ArrayType(scalar(tile.dtype), tile.numbers))
+
+
+@register_model(Shared)
+class SharedModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, scalar(fe_type.tile.dtype).as_pointer(SHARED))
+
+
+@register_model(Partials)
+class PartialsModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, scalar(fe_type.tile.dtype).as_pointer())
+
+
+class Emitter:
+    """An LLVM builder that knows a tile's or panel's dtype."""
+
+    def __init__(self, builder, dtype):
+        self.builder, self.scalar = builder, scalar(dtype)
+        self.size = {"float32": 4, "float64": 8}[dtype]
+
+    def number(self, value):
+        return ir.Constant(self.scalar, value)
+
+    def at(self, address):
+        """An address in global memory as a pointer."""
+        return self.builder.inttoptr(address, self.scalar.as_pointer(GLOBAL))
+
+    def along(self, address, stride, index):
+        """address + stride · index, of which the index is known."""
+        return self.builder.add(address, self.builder.mul(stride, ir.Constant(INT64, index)))
+
+    def beside(self, pointer, numbers):
+        """The pointer moved by a known count of numbers."""
+        return self.builder.gep(pointer, [ir.Constant(INT32, numbers)], inbounds=True)
+
+    def load_vector(self, pointer, count):
+        """`count` neighbours, 16 bytes or one number, in one load."""
+        if count == 1:
+            return [self.builder.load(pointer)]
+        vector = ir.VectorType(self.scalar, count)
+        pointer = self.builder.bitcast(pointer, vector.as_pointer(pointer.type.addrspace))
+        value = self.builder.load(pointer, align=count * self.size)
+        return [self.builder.extract_element(value, INT32(i)) for i in range(count)]
+
+    def store_vector(self, numbers, pointer):
+        if len(numbers) == 1:
+            self.builder.store(numbers[0], pointer)
+            return
+        vector = ir.VectorType(self.scalar, len(numbers))
+        value = ir.Constant(vector, ir.Undefined)
+        for i, number in enumerate(numbers):
+            value = self.builder.insert_element(value, number, INT32(i))
+        pointer = self.builder.bitcast(pointer, vector.as_pointer(pointer.type.addrspace))
+        self.builder.store(value, pointer, align=len(numbers) * self.size)
+
+    def unpack(self, fragment):
+        return [self.builder.extract_value(fragment, i) for i in range(fragment.type.count)]
+
+    def pack(self, numbers):
+        value = ir.Constant(ir.ArrayType(self.scalar, len(numbers)), ir.Undefined)
+        for i, number in enumerate(numbers):
+            value = self.builder.insert_value(value, number, i)
+        return value
+
+    def below(self, index, count):
+        return self.builder.icmp_signed("<", index, count)
+
+
+@intrinsic
+def shared(typingctx, tile):
+    def codegen(context, builder, sig, args):
+        array = ir.ArrayType(scalar(tile.value.dtype), tile.value.panels)
+        memory = cgutils.add_global_variable(builder.module, array, "panels", SHARED)
+        memory.linkage = "internal"
+        memory.initializer = ir.Constant(array, ir.Undefined)
+        memory.align = 16
+        return builder.gep(memory, [INT32(0), INT32(0)], inbounds=True)
+
+    return Shared(tile.value)(tile), codegen
+
+
+@intrinsic
+def partials(typingctx, tile):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, tile.value.dtype)
+        array = ir.ArrayType(e.scalar, tile.value.levels * tile.value.numbers)
+        with builder.goto_entry_block():  # Numba's own local arrays are filled with zeros
+            memory = builder.alloca(array)
+        memory.align = 16
+        return builder.bitcast(memory, e.scalar.as_pointer())
+
+    return Partials(tile.value)(tile), codegen
+
+
+@intrinsic
+def zero(typingctx, tile):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, tile.value.dtype)
+        return e.pack([e.number(0.0)] * tile.value.numbers)
+
+    return Fragment(tile.value)(tile), codegen
+
+
+@intrinsic
+def outer(typingctx, acc, panels, a, b):
+    def codegen(context, builder, sig, args):
+        tile = acc.tile
+        e = Emitter(builder, tile.dtype)
+        fragment, memory, a, b = args
+        a_at, b_at = (builder.gep(memory, [at], inbounds=True) for at in (a, b))
+        numbers = e.unpack(fragment)
+
+        def line(at, count, vector, place, pitch, p):
+            """A term of a panel, as far as it is the fragment's."""
+            for i in range(0, count, vector):
+                yield from e.load_vector(e.beside(at, p * pitch + place(i)), vector)
+
+        for p in range(tile.depth):
+            rows = list(line(a_at, tile.rows, tile.row_vector, tile.row, tile.a.pitch, p))
+            columns = list(
+                line(b_at, tile.columns, tile.column_vector, tile.column, tile.b.pitch, p)
+            )
+            pairs = [(x, y) for x in rows for y in columns]
+            numbers = [builder.fma(x, y, s) for (x, y), s in zip(pairs, numbers, strict=True)]
+        return e.pack(numbers)
+
+    return acc(acc, panels, types.int32, types.int32), codegen
+
+
+@intrinsic
+def add(typingctx, left, right):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, left.tile.dtype)
+        pairs = zip(e.unpack(args[0]), e.unpack(args[1]), strict=True)
+        return e.pack([builder.fadd(x, y) for x, y in pairs])
+
+    return left(left, right), codegen
+
+
+def _partial(builder, tile, memory, level):
+    """Vectors of a level's fragment: how many numbers each, and where it is."""
+    e = Emitter(builder, tile.dtype)
+    vector = 16 // e.size if tile.numbers % (16 // e.size) == 0 else 1
+    offset = builder.mul(builder.trunc(level, INT32), INT32(tile.numbers))
+    start = builder.gep(memory, [offset], inbounds=True)
+    return e, vector, [(i, e.beside(start, i)) for i in range(0, tile.numbers, vector)]
+
+
+@intrinsic
+def keep(typingctx, acc, partials, level):
+    def codegen(context, builder, sig, args):
+        fragment, memory, level = args
+        e, vector, places = _partial(builder, acc.tile, memory, level)
+        numbers = e.unpack(fragment)
+        for i, place in places:
+            e.store_vector(numbers[i : i + vector], place)
+        return context.get_dummy_value()
+
+    return types.void(acc, partials, types.int64), codegen
+
+
+@intrinsic
+def kept(typingctx, tile, partials, level):
+    def codegen(context, builder, sig, args):
+        e, vector, places = _partial(builder, tile.value, *args[1:])
+        return e.pack([x for _, place in places for x in e.load_vector(place, vector)])
+
+    return Fragment(tile.value)(tile, partials, types.int64), codegen
+
+
+@intrinsic
+def finish(typingctx, acc, bias, row_stride, col_stride, rows, cols, divisor):
+    """`bias` is the address of the fragment's first, 0 for none; `divisor` is 0 for none.
+
+    Row after row, for the addresses of all biases at once would not fit the registers.
+    """
+
+    def codegen(context, builder, sig, args):
+        tile = acc.tile
+        e = Emitter(builder, tile.dtype)
+        fragment, bias, row_stride, col_stride, rows, cols, divisor = args
+        biased = builder.icmp_signed("!=", bias, INT64(0))
+        divided = builder.fcmp_unordered("!=", divisor, ir.Constant(divisor.type, 0))
+        K = divisor if e.scalar == divisor.type else builder.fptrunc(divisor, e.scalar)
+
+        def inside(stride, index, count):
+            """The offset of a row or column; outside of the tile, of the one it begins with."""
+            index = builder.select(e.below(INT32(index), count), INT64(index), INT64(0))
+            return builder.mul(stride, index)
+
+        numbers = e.unpack(fragment)
+        for r in range(tile.rows):
+            row = slice(r * tile.columns, (r + 1) * tile.columns)
+            slot = cgutils.alloca_once_value(builder, e.pack(numbers[row]))
+            with builder.if_then(biased):
+                start = builder.add(bias, inside(row_stride, tile.row(r), rows))
+                places = [
+                    builder.add(start, inside(col_stride, tile.column(c), cols))
+                    for c in range(tile.columns)
+                ]
+                added = [builder.load(e.at(place)) for place in places]
+                pairs = zip(e.unpack(builder.load(slot)), added, strict=True)
+                builder.store(e.pack([builder.fadd(x, y) for x, y in pairs]), slot)
+            with builder.if_then(divided):
+                quotients = [builder.fdiv(x, K) for x in e.unpack(builder.load(slot))]
+                builder.store(e.pack(quotients), slot)
+            numbers[row] = e.unpack(builder.load(slot))
+        return e.pack(numbers)
+
+    return (
+        acc(acc, types.int64, types.int64, types.int64, types.int32, types.int32, types.float64),
+        codegen,
+    )
+
+
+@intrinsic
+def put(typingctx, acc, c, row_stride, col_stride, rows, cols):
+    """`c` is the address of the first number of the fragment; `rows` and `cols` are counted from
+    there."""
+
+    def codegen(context, builder, sig, args):
+        tile = acc.tile
+        e = Emitter(builder, tile.dtype)
+        fragment, address, row_stride, col_stride, rows, cols = args
+        numbers = e.unpack(fragment)
+        for r in range(tile.rows):
+            with builder.if_then(e.below(INT32(tile.row(r)), rows)):
+                start = e.along(address, row_stride, tile.row(r))
+                for c in range(tile.columns):
+                    with builder.if_then(e.below(INT32(tile.column(c)), cols)):
+                        place = e.at(e.along(start, col_stride, tile.column(c)))
+                        builder.store(numbers[r * tile.columns + c], place)
+        return context.get_dummy_value()
+
+    return (
+        types.void(acc, types.int64, types.int64, types.int64, types.int32, types.int32),
+        codegen,
+    )
+
+
+def _numba_type(constant):
+    return {"float32": types.float32, "float64": types.float64}[constant.value.dtype]
+
+
+@intrinsic
+def get(typingctx, number, at):
+    def codegen(context, builder, sig, args):
+        return builder.load(Emitter(builder, number.value.dtype).at(args[1]))
+
+    return _numba_type(number)(number, types.int64), codegen
+
+
+@intrinsic
+def give(typingctx, number, at, value):
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], Emitter(builder, number.value.dtype).at(args[1]))
+        return context.get_dummy_value()
+
+    return types.void(number, types.int64, _numba_type(number)), codegen
+
+
+@intrinsic
+def one(typingctx, panel):
+    def codegen(context, builder, sig, args):
+        kind = scalar(panel.value.dtype)
+        number = cgutils.add_global_variable(builder.module, kind, "one", GLOBAL)
+        number.linkage = "internal"
+        number.global_constant = True
+        number.initializer = ir.Constant(kind, 1.0)
+        return builder.ptrtoint(number, INT64)
+
+    return types.int64(panel), codegen
+
+
+def _numbers(panel):
+    return types.UniTuple(_numba_type(panel), panel.value.share)
+
+
+@intrinsic
+def fetch(typingctx, panel, at, row_stride):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, panel.value.dtype)
+        _, at, row_stride = args
+        step = builder.mul(row_stride, INT64(panel.value.rows_at_once))
+        places = [e.at(e.along(at, step, v)) for v in range(panel.value.share)]
+        return context.make_tuple(builder, sig.return_type, [builder.load(x) for x in places])
+
+    return _numbers(panel)(panel, types.int64, types.int64), codegen
+
+
+@intrinsic
+def fetch_part(typingctx, panel, at, row_stride, rows, terms):
+    """`rows` and `terms` are counted from the thread's first number."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, panel.value.dtype)
+        _, at, row_stride, rows, terms = args
+        step = builder.mul(row_stride, INT64(panel.value.rows_at_once))
+        pad = e.number(panel.value.pad)
+        is_term = e.below(INT32(0), terms)
+        numbers = []
+        for v in range(panel.value.share):
+            is_row = e.below(INT32(v * panel.value.rows_at_once), rows)
+            slot = cgutils.alloca_once_value(builder, pad)
+            with builder.if_then(builder.and_(is_row, is_term)):
+                builder.store(builder.load(e.at(e.along(at, step, v))), slot)
+            numbers.append(builder.load(slot))
+        return context.make_tuple(builder, sig.return_type, numbers)
+
+    signature = _numbers(panel)(panel, types.int64, types.int64, types.int32, types.int32)
+    return signature, codegen
+
+
+@intrinsic
+def stash(typingctx, panel, panels, at, numbers):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, panel.value.dtype)
+        _, memory, at, numbers = args
+        start = builder.gep(memory, [at], inbounds=True)
+        for v in range(panel.value.share):
+            place = e.beside(start, v * panel.value.rows_at_once)
+            builder.store(builder.extract_value(numbers, v), place)
+        return context.get_dummy_value()
+
+    return types.void(panel, panels, types.int32, numbers), codegen

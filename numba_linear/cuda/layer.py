@@ -1,0 +1,299 @@
+"""The public calls on the GPU: checks, a place for the result, the launches.
+
+Nothing of CUDA is imported before the first call.
+"""
+
+import functools
+import importlib.util
+from types import SimpleNamespace
+from typing import Any
+
+from numba_linear import checks
+from numba_linear.checks import FINE
+from numba_linear.interpreted import refusal
+from numba_linear.layer import Gradients
+
+
+class CudaUnavailableError(RuntimeError):
+    """CUDA can not be used here; the message says what is missing and how to get it."""
+
+
+INSTALL = "install it with: pip install 'numba-linear[cuda]'"
+
+
+@functools.cache
+def engine() -> SimpleNamespace:
+    """What needs CUDA, imported at the first call.
+
+    Raises
+    ------
+    CudaUnavailableError
+        If Numba's CUDA target or NVIDIA's driver is missing.
+    """
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise CudaUnavailableError(f"numba_linear.cuda: numba-cuda is not installed; {INSTALL}")
+    try:
+        from numba import cuda
+    except Exception as error:
+        raise CudaUnavailableError(
+            f"numba_linear.cuda: numba-cuda can not be imported ({error}); {INSTALL}"
+        ) from error
+    if not cuda.is_available():
+        reason = " ".join(str(cuda.cuda_error()).split())
+        raise CudaUnavailableError(
+            f"numba_linear.cuda: no GPU can be used ({reason}); wanted an NVIDIA GPU with its"
+            " driver. Without one, NUMBA_ENABLE_CUDASIM=1 runs the kernels in Numba's simulator"
+        )
+    from numba_linear.cuda import arrays, contract
+
+    return SimpleNamespace(arrays=arrays, contract=contract)
+
+
+class Call:
+    """The checked arguments of one call.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the call on the CPU does.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        reduction: str,
+        stream: Any,
+        inputs: dict[str, Any],
+        outs: dict[str, Any],
+    ) -> None:
+        e = engine()
+        self.operation, self.reduction = operation, reduction
+        self.stream = e.arrays.as_stream(stream)
+        checks.check_reduction(operation, reduction)
+        letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+        self.arrays = {
+            name: e.arrays.operand(operation, name, letters[name], value, self.stream)
+            for name, value in (inputs | outs).items()
+        }
+        described = {name: a.given() for name, a in self.arrays.items()}
+        checks.check_types(
+            operation,
+            reduction,
+            {name: described[name] for name in inputs},
+            {name: described[name] for name in outs},
+        )
+        for name, a in self.arrays.items():
+            e.arrays.check_aligned(operation, name, a)
+        places = (self.arrays[name].place() if name in self.arrays else None for name in letters)
+        code = refusal(operation, reduction, *places)
+        if code != FINE:
+            shapes = {name: a.shape for name, a in self.arrays.items()}
+            raise ValueError(checks.message_of(operation, reduction, code, shapes))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.arrays[name].shape
+
+    def batch(self) -> tuple[int, ...]:
+        """The batch's dimensions, where the result has them."""
+        return self.shape("g")[:-1] if self.reduction == "none" else ()
+
+    def result(self, name: str, out: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """`out`, or a new array where there is none, and it as an operand."""
+        if out is not None:
+            return out, self.arrays[name]
+        arrays = engine().arrays
+        dtype = next(iter(self.arrays.values())).dtype
+        new = arrays.empty(shape, dtype, self.stream)
+        return new, arrays.operand(self.operation, name, "", new, self.stream)
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> Any:
+    """y = W x + b on the GPU; `numba_linear.forward` for CUDA arrays, with the same bits.
+
+    Parameters
+    ----------
+    x : CUDA array, shape (n,) or (…, n)
+        One sample, or a batch with any leading dimensions; float32 or float64.
+    w : CUDA array, shape (m, n)
+        The weight, out features first.
+    b : CUDA array, shape (m,), optional
+        The bias.
+    out : CUDA array, shape (m,) or (…, m), optional
+        Takes the result. It may have any strides, and may not overlap an input.
+    stream : stream, optional
+        Of Numba, CuPy or PyTorch, or a stream's handle; by default Numba's default stream.
+
+    Returns
+    -------
+    CUDA array, shape (m,) or (…, m)
+        `out`, or a new array of Numba's. The call does not wait for it.
+
+    Raises
+    ------
+    CudaUnavailableError
+        If Numba's CUDA target or NVIDIA's driver is missing.
+    TypeError
+        Arguments that are not CUDA arrays of one dtype, float32 or float64.
+    ValueError
+        Shapes that do not conform, or an `out` of another shape or dtype, read-only or
+        overlapping; arrays that are not aligned to their numbers.
+    """
+    x_w_b = {"x": x, "w": w} | given(b=b)
+    call = Call("forward", "mean", stream, x_w_b, given(out=out))
+    y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
+    arrays = call.arrays
+    engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.stream)
+    return y
+
+
+def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
+    """∂L/∂x = g W on the GPU; `numba_linear.grad_input` for CUDA arrays, with the same bits.
+
+    Parameters
+    ----------
+    g : CUDA array, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    w : CUDA array, shape (m, n)
+        The weight.
+    out : CUDA array, shape (n,) or (…, n), optional
+        Takes the result.
+    stream : stream, optional
+        As in `forward`.
+
+    Returns
+    -------
+    CUDA array, shape (n,) or (…, n)
+
+    Raises
+    ------
+    CudaUnavailableError, TypeError, ValueError
+        As in `forward`.
+    """
+    call = Call("grad_input", "mean", stream, {"g": g, "w": w}, given(out=out))
+    dx, place = call.result("out", out, call.shape("g")[:-1] + call.shape("w")[1:])
+    engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.stream)
+    return dx
+
+
+def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream: Any = 0) -> Any:
+    """∂L/∂W on the GPU; `numba_linear.grad_weight` for CUDA arrays, with the same bits.
+
+    Parameters
+    ----------
+    g : CUDA array, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    x : CUDA array, shape (n,) or (…, n)
+        What `forward` was given, with the batch of g.
+    reduction : {"mean", "sum", "none"}
+        What becomes of the samples' gradients: their mean (the default), their sum, or nothing,
+        one gradient for each sample.
+    out : CUDA array, shape (m, n), or (…, m, n) without a reduction, optional
+        Takes the result.
+    stream : stream, optional
+        As in `forward`.
+
+    Returns
+    -------
+    CUDA array, shape (m, n), or (…, m, n) without a reduction
+
+    Raises
+    ------
+    CudaUnavailableError, TypeError, ValueError
+        As in `forward`; and ValueError for an unknown reduction and for a mean over an empty
+        batch.
+    """
+    call = Call("grad_weight", reduction, stream, {"g": g, "x": x}, given(out=out))
+    shape = call.batch() + call.shape("g")[-1:] + call.shape("x")[-1:]
+    dw, place = call.result("out", out, shape)
+    engine().contract.weight_sums(
+        call.arrays["g"], call.arrays["x"], place, reduction, call.stream
+    )
+    return dw
+
+
+def grad_bias(g: Any, reduction: str = "mean", out: Any = None, stream: Any = 0) -> Any:
+    """∂L/∂b on the GPU; `numba_linear.grad_bias` for CUDA arrays, with the same bits.
+
+    Parameters
+    ----------
+    g : CUDA array, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    reduction : {"mean", "sum", "none"}
+        As in `grad_weight`.
+    out : CUDA array, shape (m,), or (…, m) without a reduction, optional
+        Takes the result.
+    stream : stream, optional
+        As in `forward`.
+
+    Returns
+    -------
+    CUDA array, shape (m,), or (…, m) without a reduction
+
+    Raises
+    ------
+    CudaUnavailableError, TypeError, ValueError
+        As in `grad_weight`.
+    """
+    call = Call("grad_bias", reduction, stream, {"g": g}, given(out=out))
+    db, place = call.result("out", out, call.batch() + call.shape("g")[-1:])
+    engine().contract.bias_sums(call.arrays["g"], place, reduction, call.stream)
+    return db
+
+
+def backward(
+    g: Any,
+    x: Any,
+    w: Any,
+    reduction: str = "mean",
+    out: Gradients | None = None,
+    stream: Any = 0,
+) -> Gradients:
+    """All three gradients on the GPU; `numba_linear.backward` for CUDA arrays, the same bits.
+
+    Parameters
+    ----------
+    g : CUDA array, shape (m,) or (…, m)
+        ∂L/∂y; float32 or float64.
+    x : CUDA array, shape (n,) or (…, n)
+        What `forward` was given, with the batch of g.
+    w : CUDA array, shape (m, n)
+        The weight.
+    reduction : {"mean", "sum", "none"}
+        As in `grad_weight`.
+    out : Gradients, optional
+        Three CUDA arrays that take the results; none may overlap an input or another of them.
+    stream : stream, optional
+        As in `forward`.
+
+    Returns
+    -------
+    Gradients
+        `input`, never reduced, `weight` and `bias`.
+
+    Raises
+    ------
+    CudaUnavailableError, TypeError, ValueError
+        As in `grad_weight`.
+    """
+    checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
+    outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
+    call = Call("backward", reduction, stream, {"g": g, "x": x, "w": w}, outs)
+    shapes = {
+        "input": call.shape("x"),
+        "weight": call.batch() + call.shape("w"),
+        "bias": call.batch() + call.shape("w")[:1],
+    }
+    places = {
+        name: call.result(f"out.{name}", outs.get(f"out.{name}"), shape)
+        for name, shape in shapes.items()
+    }
+    sums, arrays = engine().contract, call.arrays
+    sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
+    sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.stream)
+    sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.stream)
+    return out or Gradients(*(places[name][0] for name in Gradients._fields))

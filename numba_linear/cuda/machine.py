@@ -1,0 +1,216 @@
+"""The GPU: the tiles, and how a contraction is cut into them.
+
+Everything here may be tuned, and changes no bit: the rule's constant is in `cpu/rule.py`. Nothing
+here has been measured on hardware; the reasons given are arithmetic.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numba_linear.cpu.rule import LEAF
+
+WARP = 32
+
+
+class Number(NamedTuple):
+    """One number in global memory."""
+
+    dtype: str
+
+
+class Panel(NamedTuple):
+    """Terms × width numbers of one operand in shared memory, the width contiguous.
+
+    Attributes
+    ----------
+    dtype : str
+    width : int
+        Rows (of B: columns) of the tile.
+    depth : int
+        Terms.
+    pitch : int
+        From a term to the next, in numbers. More than the width, so that a warp that writes
+        several terms of a row at once meets different banks.
+    threads : int
+        All take the same share of the panel.
+    pad : float
+        Stands for terms that do not exist. With -0 in A's panel and +0 in B's, a multiply-add
+        changes no sum: s + (-0 · +0) is s, also where s is -0.
+    """
+
+    dtype: str
+    width: int
+    depth: int
+    pitch: int
+    threads: int
+    pad: float
+
+    @property
+    def numbers(self):
+        return self.depth * self.pitch
+
+    @property
+    def rows_at_once(self):
+        """Rows of which all the threads together take all terms, a number each."""
+        return self.threads // self.depth
+
+    @property
+    def share(self):
+        """Numbers that each thread takes in all."""
+        return self.width // self.rows_at_once
+
+
+class Tile(NamedTuple):
+    """What a block computes: rows × columns sums, of which each thread has a fragment.
+
+    Attributes
+    ----------
+    dtype : str
+    rows, columns : int
+        Of a thread's fragment.
+    down, across : int
+        Threads.
+    depth : int
+        Terms that shared memory holds at once. A leaf is a whole number of such steps.
+    levels : int
+        Of the tree, that is 2^levels leaves at most are summed by one block.
+    blocks : int
+        That are to fit a multiprocessor at once: a bound on registers.
+    """
+
+    dtype: str
+    rows: int
+    columns: int
+    down: int
+    across: int
+    depth: int
+    levels: int
+    blocks: int
+
+    @property
+    def size(self):
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def threads(self):
+        return self.down * self.across
+
+    @property
+    def numbers(self):
+        """In a fragment."""
+        return self.rows * self.columns
+
+    @property
+    def shape(self):
+        return self.rows * self.down, self.columns * self.across
+
+    @property
+    def row_vector(self):
+        """Rows of a fragment that are neighbours, for one load of up to 16 bytes."""
+        return min(16 // self.size, self.rows)
+
+    @property
+    def column_vector(self):
+        return min(16 // self.size, self.columns)
+
+    def row(self, r):
+        """Where row r of the first thread's fragment lies in the tile."""
+        group, r = divmod(r, self.row_vector)
+        return group * self.down * self.row_vector + r
+
+    def column(self, c):
+        group, c = divmod(c, self.column_vector)
+        return group * self.across * self.column_vector + c
+
+    def _panel(self, width, vector, pad):
+        # Each thread takes at least one number; where the tile is narrow, of a row beyond it.
+        width = max(width, self.threads // self.depth)
+        pitch = width + (16 // self.size if vector > 1 else 1)
+        return Panel(self.dtype, width, self.depth, pitch, self.threads, pad)
+
+    @property
+    def a(self):
+        return self._panel(self.shape[0], self.row_vector, -0.0)
+
+    @property
+    def b(self):
+        return self._panel(self.shape[1], self.column_vector, 0.0)
+
+    @property
+    def panels(self):
+        """Numbers in shared memory: two panels of A and of B, one to read while one is filled."""
+        return 2 * (self.a.numbers + self.b.numbers)
+
+
+#: Levels of the tree for which the large tile is compiled. The driver sets local memory aside for
+#: every thread that could be resident, 256 bytes for a level of it, so that a short sum should not
+#: carry the levels of a long one.
+LEVELS = (1, 3, 6)
+MOST_LEVELS = LEVELS[-1]
+
+# 64 fragments of 8 × 8 fill half of the registers of a multiprocessor, and a step of 8 terms does
+# 64 multiply-adds for every 4 loads of 16 bytes. In float64 as many numbers take twice the
+# registers, so that fragments are 8 × 4 there.
+LARGE = {("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for levels in LEVELS} | {
+    ("float64", levels): Tile("float64", 8, 4, 8, 16, 8, levels, 3) for levels in LEVELS
+}
+#: For few rows or columns, or few sums in all: more blocks, and less of a block outside C.
+SMALL = {
+    "float32": Tile("float32", 4, 4, 16, 8, 16, MOST_LEVELS, 4),
+    "float64": Tile("float64", 4, 4, 16, 8, 16, MOST_LEVELS, 3),
+}
+#: For one row, of which each thread has one sum. It is bound by the reading of B.
+ROW = {
+    "float32": Tile("float32", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
+    "float64": Tile("float64", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
+}
+
+TILES = (*LARGE.values(), *SMALL.values(), *ROW.values())
+
+#: A block of `merge`: sums side by side, segments of the parts of each sum, and levels of the tree
+#: in a segment, which is 2^31 parts at most.
+MERGE_SUMS, MERGE_SEGMENTS, MERGE_LEVELS = 32, 8, 32
+
+#: Threads of a block, and most blocks of a launch, where one number is computed after another.
+EACH_THREADS, EACH_BLOCKS = 256, 1 << 12
+
+
+class Cut(NamedTuple):
+    """How a contraction is cut: into tiles, and each sum into parts of so many terms."""
+
+    tile: Tile
+    part_terms: int
+
+
+def blocks_of(tile, rows, cols):
+    """Blocks that cover rows × cols sums."""
+    down, across = tile.shape
+    return -(-rows // down) * -(-cols // across)
+
+
+def cut(dtype, rows, cols, terms, processors):
+    """The cut of a contraction of at least as many rows as columns, or of one row.
+
+    A sum is cut into parts, aligned groups of leaves and so nodes of the rule's tree, where it is
+    longer than a block's tree or where there are not enough tiles to keep every multiprocessor
+    busy: two blocks to each.
+    """
+    leaves = max(1, -(-terms // LEAF))
+    large = LARGE[dtype, MOST_LEVELS]
+    if rows == 1:
+        tile = ROW[dtype]
+    elif (
+        min(rows, cols) > SMALL[dtype].shape[1]
+        and blocks_of(large, rows, cols) * leaves >= 2 * processors
+    ):
+        tile = large
+    else:
+        tile = SMALL[dtype]
+    blocks = blocks_of(tile, rows, cols)
+    levels = min(MOST_LEVELS, (leaves - 1).bit_length())
+    while levels and blocks * -(-leaves // (1 << levels)) < 2 * processors:
+        levels -= 1
+    if tile is large:
+        tile = LARGE[dtype, next(most for most in LEVELS if most >= levels)]
+    return Cut(tile, LEAF << levels)

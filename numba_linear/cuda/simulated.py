@@ -1,0 +1,118 @@
+"""The words of `fragment.py` for Numba's CUDA simulator: the same, in NumPy.
+
+The simulator runs every thread of a block as a thread of Python. Addresses are the process's own.
+"""
+
+import ctypes
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from numba_linear.cuda.machine import Tile
+
+NUMBERS: dict[str, Any] = {"float32": ctypes.c_float, "float64": ctypes.c_double}
+ONES = {dtype: np.ones(1, dtype) for dtype in NUMBERS}
+
+
+class Fragment(NamedTuple):
+    """A thread's sums, rows × columns."""
+
+    tile: Tile
+    numbers: np.ndarray
+
+
+def get(number, at):
+    return np.dtype(number.dtype).type(NUMBERS[number.dtype].from_address(at).value)
+
+
+def give(number, at, value):
+    NUMBERS[number.dtype].from_address(at).value = float(value)
+
+
+def one(panel):
+    return ONES[panel.dtype].ctypes.data
+
+
+@cuda.jit(device=True)
+def shared(tile):
+    return cuda.shared.array(tile.panels, np.dtype(tile.dtype))
+
+
+def partials(tile):
+    return np.full((tile.levels, tile.rows, tile.columns), np.nan, tile.dtype)
+
+
+def zero(tile):
+    return Fragment(tile, np.zeros((tile.rows, tile.columns), tile.dtype))
+
+
+@functools.cache
+def places(tile):
+    """Where in two panels the first thread's rows and columns of each term are."""
+    terms = np.arange(tile.depth)[:, None]
+    rows = [tile.row(r) for r in range(tile.rows)]
+    columns = [tile.column(c) for c in range(tile.columns)]
+    return terms * tile.a.pitch + rows, terms * tile.b.pitch + columns
+
+
+@cuda.jit(device=True)
+def outer(acc, panels, a, b):
+    tile, numbers = acc
+    rows, columns = places(tile)
+    for x, y in zip(panels[a + rows], panels[b + columns], strict=True):
+        numbers = cuda.fma(x[:, None], y, numbers)
+    return Fragment(tile, numbers)
+
+
+def add(left, right):
+    return Fragment(left.tile, left.numbers + right.numbers)
+
+
+def keep(acc, partials, level):
+    partials[level] = acc.numbers
+
+
+def kept(tile, partials, level):
+    return Fragment(tile, partials[level].copy())
+
+
+def inside(tile, rows, cols):
+    """The fragment's places in a tile of which no more than rows × cols exists."""
+    for r in range(tile.rows):
+        for c in range(tile.columns):
+            if tile.row(r) < rows and tile.column(c) < cols:
+                yield r, c
+
+
+def finish(acc, bias, row_stride, col_stride, rows, cols, divisor):
+    tile, numbers = acc
+    if bias:
+        for r, c in inside(tile, rows, cols):
+            at = bias + tile.row(r) * row_stride + tile.column(c) * col_stride
+            numbers[r, c] += get(tile, at)
+    if divisor:
+        numbers = numbers / numbers.dtype.type(divisor)
+    return Fragment(tile, numbers)
+
+
+def put(acc, c, row_stride, col_stride, rows, cols):
+    tile, numbers = acc
+    for i, j in inside(tile, rows, cols):
+        give(tile, c + tile.row(i) * row_stride + tile.column(j) * col_stride, numbers[i, j])
+
+
+def fetch(panel, at, row_stride):
+    return fetch_part(panel, at, row_stride, panel.width, panel.depth)
+
+
+def fetch_part(panel, at, row_stride, rows, terms):
+    places = range(0, panel.width, panel.rows_at_once)
+    return [
+        get(panel, at + v * row_stride) if v < rows and terms > 0 else panel.pad for v in places
+    ]
+
+
+def stash(panel, panels, at, share):
+    panels[at : at + panel.width : panel.rows_at_once] = share

@@ -1,0 +1,50 @@
+"""The words of the kernels, for a GPU or for Numba's simulator, and how kernels are compiled."""
+
+import importlib
+from typing import Any
+
+from numba import cuda
+from numba.cuda import types
+from numba.cuda.core import config
+
+words: Any
+if config.ENABLE_CUDASIM:
+    words = importlib.import_module("numba_linear.cuda.simulated")
+    int32 = int64 = int
+else:
+    words = importlib.import_module("numba_linear.cuda.fragment")
+    int32, int64 = types.int32, types.int64
+
+NUMBA_TYPES = {"float32": types.float32, "float64": types.float64}
+
+add = words.add
+fetch = words.fetch
+fetch_part = words.fetch_part
+finish = words.finish
+get = words.get
+give = words.give
+keep = words.keep
+kept = words.kept
+one = words.one
+outer = words.outer
+partials = words.partials
+put = words.put
+shared = words.shared
+stash = words.stash
+zero = words.zero
+
+
+def device(function):
+    """Compile a function for kernels to call."""
+    if config.ENABLE_CUDASIM:
+        return function
+    # Inlined, so that fragments stay in registers.
+    return cuda.jit(device=True, forceinline=True)(function)
+
+
+def kernel(threads, blocks=1):
+    """Compile a kernel for blocks of so many threads, so many of them at once."""
+    if config.ENABLE_CUDASIM:
+        return cuda.jit
+    # Without optimisation at link time it is the PTX that runs, and which the tests read.
+    return cuda.jit(launch_bounds=(threads, blocks), lto=False)

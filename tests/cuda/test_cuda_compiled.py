@@ -1,0 +1,154 @@
+"""Every kernel compiles for sm_80 and sm_90, and its PTX and machine code are as documented."""
+
+import needs_cuda  # noqa: F401, I001
+import re
+
+import pytest
+from gpu import compiled, signature
+from machine_code import NVDISASM, PTXAS, assemble, hot_loop
+
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cuda.elementwise import copying, merging, multiplying
+from numba_linear.cuda.machine import (
+    EACH_THREADS,
+    LARGE,
+    MERGE_LEVELS,
+    MERGE_SEGMENTS,
+    MERGE_SUMS,
+    ROW,
+    SMALL,
+    TILES,
+)
+from numba_linear.cuda.tile import contraction
+
+CAPABILITIES = [(8, 0), (9, 0)]
+#: Registers of a multiprocessor, which its resident threads share.
+REGISTERS = 1 << 16
+
+M = Matrix(0, 0, 0)
+SIGNATURES = {
+    "contract": (M, M, M, M, 0, 0, 0, 0, 0, 0.0),
+    "merge": (M, 0, 0, 0, 0, M, 0, 0, 0.0),
+    "each": (M, M, M, 0, 0, 0, 0),
+    "copy": (0, (0, 0, 0), 0, (0, 0, 0), (0, 0, 0), 0),
+}
+SIZES = {"float32": 4, "float64": 8}
+
+
+def kernels():
+    """Name, kernel and bounds: registers, and bytes of shared and of local memory."""
+    for tile in TILES:
+        shape = f"{tile.shape[0]} × {tile.shape[1]}, {tile.levels} levels"
+        registers = REGISTERS // (tile.threads * tile.blocks)
+        partials = -(-tile.levels * tile.numbers * tile.size // 16) * 16
+        yield (
+            f"contract {tile.dtype} {shape}",
+            contraction(tile),
+            (registers, tile.panels * tile.size, partials),
+        )
+    for dtype, size in SIZES.items():
+        registers = REGISTERS // 1024
+        sums = MERGE_SEGMENTS * MERGE_SUMS * size
+        yield f"merge {dtype}", merging(dtype), (registers, sums, MERGE_LEVELS * size)
+        yield f"each {dtype}", multiplying(dtype), (registers, 0, 0)
+        # The strides of dimensions, which are indexed while running.
+        yield f"copy {dtype}", copying(dtype), (registers, 0, 3 * 8 * len(SIGNATURES["copy"][1]))
+
+
+KERNELS = [pytest.param(kernel, bounds, id=name) for name, kernel, bounds in kernels()]
+
+
+def text_of(kernel, capability):
+    return compiled(kernel, signature(SIGNATURES[kernel.py_func.__name__]), capability)
+
+
+def innermost(text, instruction):
+    """The loop of PTX, label to branch, that has all of an instruction's uses and is shortest."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.match(r"\$\w+:$", line)}
+    everywhere = sum(line.startswith(instruction) for line in lines)
+    loops = [
+        lines[labels[target[1]] : i + 1]
+        for i, line in enumerate(lines)
+        if (target := re.search(r"\bbra(?:\.uni)? (\$\w+);", line)) and labels[target[1]] < i
+    ]
+    whole = [x for x in loops if sum(y.startswith(instruction) for y in x) == everywhere]
+    return min(whole, key=len)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize(("kernel", "bounds"), KERNELS)
+def test_registers_and_memory(kernel, bounds, capability, tmp_path):
+    assert PTXAS, "the extra's wheel of ptxas is missing"
+    report = assemble(text_of(kernel, capability), capability, tmp_path / "kernel.cubin")
+    registers, shared, local = bounds
+    assert report.spilled == 0
+    assert report.registers <= registers
+    assert report.shared == shared
+    assert report.stack <= local
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids="sm_{0[0]}{0[1]}".format)
+@pytest.mark.parametrize(("kernel", "bounds"), KERNELS)
+def test_only_the_arithmetic_of_the_rule(kernel, bounds, capability):
+    """No flush to zero, approximation, atomic or tensor core, and no product that is rounded."""
+    text = text_of(kernel, capability)
+    assert f".target sm_{capability[0]}{capability[1]}" in text
+    instructions = set(re.findall(r"^\s+(?:@!?%\w+\s+)?([a-z]\w*\.[\w.]+)", text, re.MULTILINE))
+    parts = {part for instruction in instructions for part in instruction.split(".")}
+    assert not parts & {"ftz", "approx", "full", "sat", "atom", "red", "mma", "wmma", "wgmma"}
+    floating = {x for x in instructions if x.endswith((".f32", ".f64"))}
+    arithmetic = {
+        x for x in floating if x.split(".")[0] not in ("ld", "st", "mov", "setp", "selp")
+    }
+    kinds = {f"{x}.{kind}" for x in ("add", "fma.rn", "div.rn") for kind in ("f32", "f64")}
+    assert arithmetic <= kinds | {"cvt.rn.f32.f64"}
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_inner_loop_of_ptx(tile):
+    """Each multiply-add of a step is an fma.rn, and nothing else in the loop computes."""
+    kind = f"f{8 * tile.size}"
+    loop = innermost(text_of(contraction(tile), (9, 0)), f"fma.rn.{kind}")
+
+    def count(*beginnings):
+        return sum(line.startswith(beginnings) for line in loop)
+
+    assert count(f"fma.rn.{kind}") == tile.numbers * tile.depth
+    assert count("add.f", "mul.f", "mul.rn.f", "sub.f", "div.") == 0
+    assert count("ld.local", "st.local") == 0
+    loads = tile.rows // tile.row_vector + tile.columns // tile.column_vector
+    assert count("ld.shared") == loads * tile.depth
+    assert count("st.shared") == tile.a.share + tile.b.share
+    assert count("bar.sync") == 1
+
+
+#: The part of a step's instructions that are multiply-adds, on sm_90, as docs/cuda.md has it.
+SHARES = {
+    LARGE["float32", 1]: 0.84,
+    LARGE["float32", 3]: 0.84,
+    LARGE["float32", 6]: 0.84,
+    LARGE["float64", 6]: 0.67,
+    SMALL["float32"]: 0.71,
+    SMALL["float64"]: 0.65,
+}
+
+
+@pytest.mark.skipif(not NVDISASM, reason="pip install nvidia-cuda-nvdisasm")
+@pytest.mark.parametrize("tile", SHARES, ids=str)
+def test_inner_loop_of_machine_code(tile, tmp_path):
+    cubin = tmp_path / "kernel.cubin"
+    assemble(text_of(contraction(tile), (9, 0)), (9, 0), cubin)
+    loop = hot_loop(cubin)
+    share = loop.multiply_adds / loop.instructions
+    print(tile, loop.instructions, f"{share:.3f}", loop.counts)
+    assert loop.multiply_adds == tile.numbers * tile.depth
+    assert loop.of("LDL", "STL") == 0
+    assert share >= SHARES[tile]
+
+
+def test_one_row_reads_more_than_it_computes():
+    """Of the tile of one row, a term is read once from global memory and once from shared."""
+    tile = ROW["float32"]
+    assert tile.b.share == tile.depth and tile.threads == tile.b.width
+    assert tile.threads <= EACH_THREADS

@@ -1,0 +1,293 @@
+"""The compiled PTX computes the equations, bit for bit, in an interpreter.
+
+Every array lies in memory of its own, so that a read or write beside one is found, and so is a
+race in shared memory: see `ptx.py`.
+"""
+
+import needs_cuda  # noqa: F401, I001
+import math
+import re
+
+import cuda_operations
+import numpy as np
+import ptx
+import pytest
+from bits import assert_bits
+from cuda_operations import host, on
+from gpu import Gpu
+from layouts import LAYOUTS
+from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
+
+import numba_linear.cuda as nl
+from numba_linear import Gradients, equations
+from numba_linear.cpu.rule import LEAF
+from numba_linear.cuda import contract
+from numba_linear.cuda.machine import LARGE, LEVELS, ROW, SMALL, Cut
+
+# Where a kernel changes its path: tiles of 1, 32, 64 and 128, panels of 8 and 16 terms, leaves.
+SHAPES = [
+    (1, 1, 1),
+    (1, 15, 129),
+    (1, 513, 5),
+    (2, 3, 1),
+    (5, 17, 3),
+    (15, 255, 31),
+    (17, 256, 33),
+    (33, 257, 32),
+    (31, 65, 63),
+    (3, 64, 65),
+    (513, 3, 2),
+]
+EMPTY = [(0, 3, 4), (4, 0, 3), (3, 4, 0), (1, 0, 1)]
+#: One of each kind; the others are parts of `backward`.
+NAMES = ("forward", "forward without b", "backward mean", "backward sum", "backward none")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    return Gpu(monkeypatch)
+
+
+def check(gpu, name, given, label="", layout=None, **keywords):
+    got = host(cuda_operations.OPERATIONS[name](on(gpu, given, layout), **keywords))
+    assert_result(f"{name} {label}", got, expected(OPERATIONS[name], given))
+
+
+def defined(name, K):
+    return K > 0 or OPERATIONS[name].reduction != "mean"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes(gpu, name, dtype):
+    for K, n, m in SHAPES + EMPTY:
+        if defined(name, K):
+            check(gpu, name, operands(K, n, m, dtype), f"(K, n, m) = {(K, n, m)}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_call(gpu, name, dtype):
+    for batch in [(), 7, (2, 3)]:
+        check(gpu, name, operands(batch, 9, 4, dtype), f"batch {batch}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(128, 16, 129), (130, 9, 127), (64, 263, 64)], ids=str)
+def test_large_tiles(gpu, shape, dtype, monkeypatch):
+    tile = LARGE[np.dtype(dtype).name, LEVELS[-1]]
+    monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
+    for name in ("forward", "grad_input", "grad_weight mean"):
+        check(gpu, name, operands(*shape, dtype), str(shape))
+
+
+@pytest.mark.parametrize("tile", [LARGE["float32", 3], SMALL["float64"], ROW["float32"]], ids=str)
+def test_all_levels_of_the_tree(gpu, tile, monkeypatch):
+    """As many leaves as a block takes, and one less, three and half as many."""
+    monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
+    most = 1 << min(tile.levels, 4)
+    for leaves in (3, most // 2, most - 1, most):
+        shape = (1, LEAF * leaves - 5, 3) if tile.down == 1 else (3, LEAF * leaves - 5, 4)
+        check(gpu, "forward", operands(*shape, np.dtype(tile.dtype).type), str(shape))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("parts", [2, 3, 8, 9, 17])
+def test_parts_of_a_sum(monkeypatch, parts, dtype):
+    """Sums cut at every leaf, or at every second, and merged."""
+    gpu = Gpu(monkeypatch, processors=1000)
+    terms = parts * LEAF - 100
+    check(gpu, "forward", operands(3, terms, 5, dtype), f"{terms} terms")
+    check(gpu, "grad_bias mean", operands(terms, 1, 6, dtype), f"{terms} samples")
+    assert gpu.launches["merge"] == 2
+    cut = contract.cut
+    monkeypatch.setattr(contract, "cut", lambda *_: Cut(cut(*_).tile, 2 * LEAF))
+    check(gpu, "grad_weight mean", operands(terms, 3, 2, dtype), f"{terms} samples, by two")
+
+
+@pytest.mark.parametrize(
+    "layout", [x for x in LAYOUTS if x not in ("unaligned", "packed records")]
+)
+def test_layouts(gpu, layout):
+    for name in NAMES:
+        for shape in [(19, 35, 22), (1, 70, 41)]:
+            given = operands(*shape, np.float64)
+            check(gpu, name, given, f"{layout}, {shape}", LAYOUTS[layout])
+
+
+@pytest.mark.parametrize("layout", ["C", "Fortran", "strided", "backwards"])
+@pytest.mark.parametrize("name", NAMES)
+def test_out_is_filled_and_nothing_beside_it(gpu, name, layout):
+    given = operands((2, 9), 20, 6, np.float32)
+    want = expected(OPERATIONS[name], given)
+    places = [
+        gpu.to_device(np.full_like(a, np.nan), LAYOUTS[layout]) for a in parts(want).values()
+    ]
+    before = [a.view.base.copy() for a in places]
+    out = Gradients(*places) if isinstance(want, Gradients) else places[0]
+    assert cuda_operations.OPERATIONS[name](on(gpu, given), out=out) is out
+    assert_result(name, host(out), want)
+    for place, buffer in zip(places, before, strict=True):
+        place.view[...] = np.nan
+        assert_bits("beside out", np.frombuffer(place.view.base, np.uint8), buffer)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_uneven_batches(gpu, name):
+    """A batch transposed in memory: its samples lie at no one stride."""
+
+    def transposed(a):
+        a = a if isinstance(a, np.ndarray) else a.copy_to_host()
+        array = gpu.to_device(np.ascontiguousarray(np.moveaxis(a, 0, 1)))
+        array.view = np.moveaxis(array.view, 1, 0)
+        interface = array.__cuda_array_interface__
+        interface |= {"shape": array.view.shape, "strides": array.view.strides}
+        return array
+
+    given = operands((3, 4), 5, 6, np.float32)
+    device = on(gpu, given)
+    device.x, device.g = transposed(given.x), transposed(given.g)
+    want = expected(OPERATIONS[name], given)
+    assert_result(name, host(cuda_operations.OPERATIONS[name](device)), want)
+    empty = [np.full_like(a, np.nan) for a in parts(want).values()]
+    places = [transposed(a) if a.ndim > 2 else gpu.to_device(a) for a in empty]
+    out = Gradients(*places) if isinstance(want, Gradients) else places[0]
+    cuda_operations.OPERATIONS[name](device, out=out)
+    assert_result(f"{name}, out", host(out), want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_special_values(gpu, name, dtype):
+    """Infinities, NaN, zeros and subnormals among the numbers, no multiple of a tile."""
+    limits = np.finfo(dtype)
+    specials = np.array(
+        [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.smallest_subnormal], dtype
+    )
+
+    def mixed(shape, dtype, seed):
+        rng = np.random.default_rng([seed, *shape])
+        numbers = rng.standard_normal(shape).astype(dtype)
+        return np.where(rng.random(shape) < 0.03, rng.choice(specials, shape), numbers)
+
+    check(gpu, name, operands(19, 27, 21, dtype, mixed))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 9, 3), (1, 257, 3)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_negative_zero_is_kept(gpu, name, shape, dtype):
+    """Terms that underflow to -0 sum to -0, whatever stands for the terms that fill a panel."""
+    tiny = np.sqrt(np.finfo(dtype).smallest_subnormal) / 4
+
+    def negligible(shape, dtype, seed):
+        return np.full(shape, {1: tiny, 2: -tiny, 3: -0.0, 4: -tiny}[seed], dtype)
+
+    given = operands(*shape, dtype, negligible)
+    check(gpu, name, given, str(shape))
+    if name == "forward":
+        assert np.signbit(expected(OPERATIONS[name], given)).all()
+
+
+def test_subnormal_results(gpu):
+    """No operand or result is flushed to zero."""
+
+    def subnormal(shape, dtype, seed):
+        scale = {1: 1e-20, 2: 1e-20, 3: 1e-40, 4: 1e-20}[seed]
+        return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(dtype)
+
+    for name in NAMES:
+        given = operands(20, 35, 19, np.float32, subnormal)
+        check(gpu, name, given)
+        for a in parts(expected(OPERATIONS[name], given)).values():
+            assert np.count_nonzero(a) > a.size / 2
+
+
+# --------------------------------------------------------------------------------------
+# What these tests would find
+# --------------------------------------------------------------------------------------
+
+
+def wrong(monkeypatch, change):
+    """`forward` on a GPU with changed PTX, and what it should give; terms that show an order."""
+    gpu = Gpu(monkeypatch, change=change)
+    given = operands(3, 700, 2, np.float32)
+    return host(nl.forward(*(gpu.to_device(a) for a in (given.x, given.w)))), equations.forward(
+        given.x, given.w
+    )
+
+
+def test_finds_an_unfused_multiply_add(monkeypatch):
+    def unfused(text):
+        declared = "\t.reg .f32 %product<1>;\n"
+        text = text.replace("\t.reg .pred", declared + "\t.reg .pred", 1)
+        return re.sub(
+            r"fma\.rn\.f32\s+(%\w+), (%\w+), (%\w+), (%\w+);",
+            r"mul.rn.f32 %product0, \2, \3; add.f32 \1, %product0, \4;",
+            text,
+        )
+
+    got, want = wrong(monkeypatch, unfused)
+    assert (got != want).any()
+    np.testing.assert_allclose(got, want, rtol=1e-2)
+
+
+def test_finds_a_wrong_leaf(monkeypatch):
+    from numba_linear.cuda import machine, tile
+
+    monkeypatch.setattr(tile, "LEAF", 128)
+    monkeypatch.setattr(machine, "LEAF", 128)
+    monkeypatch.setattr(contract, "contraction", tile.contraction.__wrapped__)
+    got, want = wrong(monkeypatch, lambda text: text)
+    assert (got != want).any()
+    np.testing.assert_allclose(got, want, rtol=1e-2)
+
+
+def test_finds_a_missing_barrier(monkeypatch):
+    with pytest.raises(ptx.Fault, match="another thread wrote"):
+        wrong(monkeypatch, lambda text: re.sub(r"bar\.sync\s+0;", "", text))
+
+
+def test_finds_a_read_beside_an_array(gpu):
+    given = operands(3, 17, 2, np.float32)
+    x, w = (gpu.to_device(a) for a in (given.x, given.w))
+    address, read_only = x.__cuda_array_interface__["data"]
+    x.__cuda_array_interface__["data"] = (address + (1 << 11), read_only)
+    with pytest.raises(ptx.Fault, match=r"is in no array|is outside of"):
+        nl.forward(x, w)
+
+
+def test_finds_an_unaligned_access():
+    kernel = ptx.parse(
+        """.visible .entry k(.param .u64 p)
+        { .reg .b64 %rd<3>; .reg .f32 %f<5>;
+          ld.param.u64 %rd1, [p]; ld.global.v4.f32 {%f1, %f2, %f3, %f4}, [%rd1+4]; ret; }"""
+    )
+    memory = ptx.Memory()
+    address = memory.place(np.zeros(64, np.uint8))
+    with pytest.raises(ptx.Fault, match="not a multiple of 16"):
+        ptx.run(kernel, 1, 1, [address], memory)
+
+
+def test_knows_the_multiply_add_from_two_roundings():
+    """(1 + ε)² - (1 + 2ε) = ε², which a rounded product would lose."""
+    kernel = ptx.parse(
+        """.visible .entry k(.param .u64 p)
+        { .reg .b64 %rd<3>; .reg .f64 %fd<5>;
+          ld.param.u64 %rd1, [p]; ld.global.f64 %fd1, [%rd1]; ld.global.f64 %fd2, [%rd1+8];
+          fma.rn.f64 %fd3, %fd1, %fd1, %fd2; st.global.f64 [%rd1], %fd3; ret; }"""
+    )
+    e = np.finfo(np.float64).eps
+    memory, numbers = ptx.Memory(), np.array([1 + e, -(1 + 2 * e)])
+    ptx.run(kernel, 1, 1, [memory.place(numbers.view(np.uint8))], memory)
+    assert numbers[0] == e * e
+
+
+def test_sizes_of_a_batch_do_not_matter(gpu):
+    """A row's bits do not depend on the tile that computes it."""
+    given = operands(70, 300, 40, np.float32)
+    w, b = gpu.to_device(given.w), gpu.to_device(given.b)
+    whole = host(nl.forward(gpu.to_device(given.x), w, b))
+    for k in (0, 33, 69):
+        assert_bits(f"row {k}", host(nl.forward(gpu.to_device(given.x[k]), w, b)), whole[k])
+    assert math.prod(whole.shape) == 2800

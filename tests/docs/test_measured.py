@@ -1,0 +1,37 @@
+"""The measurements that the pages show name their machine and keep what the rule promises."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+LEAF, U = 256, 2.0**-24
+
+
+def read(name):
+    return json.loads((FIGURES / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["rows", "error", "bench"])
+def test_a_measurement_names_its_machine_and_versions(name):
+    facts = read(name)["facts"]
+    for fact in ("processor", "Python", "numba", "numpy", "torch", "BLAS"):
+        assert facts[fact] not in ("", "not installed")
+
+
+def test_no_row_of_the_package_changed():
+    cells = [cell for cell in read("rows")["cells"] if cell["name"] == "numba_linear"]
+    assert len(cells) >= 20
+    assert all(cell["rows"] == cell["threads"] == cell["layout"] == 0 for cell in cells)
+
+
+@pytest.mark.parametrize("kind", ["positive", "normal"])
+@pytest.mark.parametrize("operation", ["forward", "grad_weight"])
+def test_every_error_is_below_the_bound(kind, operation):
+    measured = read("error")
+    errors = measured[kind][operation]["numba_linear"]
+    for terms, error in zip(measured["lengths"], errors, strict=True):
+        depth = min(terms, LEAF) + math.ceil(math.log2(-(-terms // LEAF)))
+        assert 0 < error < depth / (1 - depth * U)

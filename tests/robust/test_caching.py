@@ -1,0 +1,246 @@
+"""Numba's cache, shared, torn, stale or out of reach: never a crash, never old bits."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import finish, start
+from scale import FULL, full
+
+import numba_linear
+
+#: One function of the package, that compiles in a moment, by way of the package's cache.
+ONE_FUNCTION = """
+import sys
+
+from numba import float32, float64
+from numba_linear.entry import overlap
+from numba_linear.operand import Operand
+
+for name in sys.argv[1:]:
+    overlap.resident.load(Operand({"float32": float32, "float64": float64}[name]))
+stats = overlap.resident.dispatcher.stats
+print(sum(stats.cache_hits.values()), "read", sum(stats.cache_misses.values()), "compiled")
+"""
+
+CALL = """
+import sys
+
+import numpy as np
+
+from numba_linear import grad_bias
+from numba_linear.cpu.resident import cache_state
+
+for dtype in sys.argv[1:]:
+    g = np.arange(600, dtype=dtype).reshape(300, 2)
+    assert grad_bias(g).tolist() == [299, 300]
+    assert grad_bias(g, "sum").tolist() == [299 * 300, 300 * 300]
+print(cache_state())
+"""
+
+
+def load(folder, *dtypes):
+    return start("-c", ONE_FUNCTION, *dtypes, NUMBA_CACHE_DIR=str(folder))
+
+
+def call(folder, *dtypes, **settings):
+    return start("-c", CALL, *(dtypes or ["float64"]), NUMBA_CACHE_DIR=str(folder), **settings)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder with all that `CALL` needs."""
+    folder = tmp_path_factory.mktemp("warm")
+    finish(call(folder))
+    return folder
+
+
+@pytest.fixture
+def cache(warm, tmp_path):
+    """A copy of it, with a name that is not a plain one."""
+    folder = tmp_path / "mit Leerzeichen, ünïcode ✓"
+    shutil.copytree(warm, folder)
+    return folder
+
+
+def files(folder, ending):
+    found = sorted(folder.rglob(f"*.{ending}"))
+    assert found
+    return found
+
+
+def test_the_second_process_compiles_nothing(cache):
+    (state,) = finish(call(cache))
+    assert state.strip().endswith(", 0 compiled")
+
+
+def test_cold_processes_at_once(tmp_path):
+    """Numba chooses a file's name by what it last read: two types may choose the same."""
+    processes = 64 if FULL else 4
+    dtypes = ["float32", "float64"]
+    finish(*(load(tmp_path, dtypes[i % 2], dtypes[(i + 1) % 2]) for i in range(processes)))
+    finish(load(tmp_path, *dtypes))
+    (state,) = finish(load(tmp_path, *dtypes))
+    assert state == "2 read 0 compiled\n"
+
+
+@full
+def test_64_cold_processes_at_once(tmp_path):
+    for _ in range(2):
+        finish(*(call(tmp_path, "float32" if i % 2 else "float64") for i in range(64)))
+
+
+def test_files_changed_for_one_another(tmp_path):
+    """What the race of the test before can leave behind."""
+    finish(load(tmp_path, "float32", "float64"))
+    first, second = files(tmp_path, "nbc")
+    shutil.copy(first, second)
+    (state,) = finish(load(tmp_path, "float32", "float64"))
+    assert state == "1 read 1 compiled\n"
+    (state,) = finish(load(tmp_path, "float32", "float64"))
+    assert state == "2 read 0 compiled\n"
+
+
+def test_torn_files(tmp_path):
+    finish(load(tmp_path, "float32"))
+    for file in files(tmp_path, "nb[ic]"):
+        whole = file.read_bytes()
+        for length in (
+            range(0, len(whole), max(1, len(whole) // 40)) if FULL else [len(whole) // 2]
+        ):
+            file.write_bytes(whole[:length])
+            states = finish(load(tmp_path, "float32")) + finish(load(tmp_path, "float32"))
+            assert states == ["0 read 1 compiled\n", "1 read 0 compiled\n"], (file.name, length)
+
+
+@full
+def test_every_file_torn(cache):
+    for file in files(cache, "nb[ic]"):
+        os.truncate(file, file.stat().st_size // 2)
+    finish(call(cache))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_writer_killed_while_it_saves(tmp_path, renames):
+    """Before its index has its name, and after, when the index names a file that is not there."""
+    kill = f"""
+import os
+import signal
+
+replace, renamed = os.replace, []
+
+def replace_or_die(*arguments):
+    if len(renamed) == {renames}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    renamed.append(arguments)
+    replace(*arguments)
+
+os.replace = replace_or_die
+"""
+    process = start("-c", kill + ONE_FUNCTION, "float32", NUMBA_CACHE_DIR=str(tmp_path))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob("*.tmp.*"))
+    states = finish(load(tmp_path, "float32")) + finish(load(tmp_path, "float32"))
+    assert states == ["0 read 1 compiled\n", "1 read 0 compiled\n"]
+
+
+@full
+def test_a_writer_killed_at_any_time(tmp_path):
+    for i in range(60):
+        process = call(tmp_path)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2 * i)
+        process.kill()
+        process.communicate()
+    finish(call(tmp_path))
+
+
+def test_no_space(tmp_path):
+    """Files may not grow, as on a full disk."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    (state,) = finish(start("-c", limit + ONE_FUNCTION, "float32", NUMBA_CACHE_DIR=str(tmp_path)))
+    assert state == "0 read 1 compiled\n"
+
+
+def copy_of_the_package(folder):
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(Path(numba_linear.__file__).parent, folder, ignore=ignored))
+
+
+def run(home, script, *arguments, **settings):
+    """What the script prints, of the package in the folder `home`."""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", script, *arguments],
+        env=os.environ | {"PYTHONPATH": str(home)} | settings,
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_nowhere_to_write(tmp_path):
+    """A read-only install and no home: compiled in every process.
+
+    Files stand where folders are wanted, for permissions do not bind root.
+    """
+    package = copy_of_the_package(tmp_path / "numba_linear")
+    for folder in [package, *(path for path in package.rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").touch()
+    nowhere = str(package / "__init__.py" / "home")
+    script = tmp_path / "call.py"
+    script.write_text(CALL)
+    output = run(tmp_path, script, "float64", HOME=nowhere, XDG_CACHE_HOME=nowhere)
+    assert output.strip() == "off, for want of a folder that Numba can write to"
+
+
+USER = """
+import sys
+
+import numpy as np
+from numba import njit
+
+from numba_linear import grad_bias
+
+
+@njit(cache=True)
+def mean(g):
+    return grad_bias(g)
+
+
+g = np.array([[1.0], [2.0], [3.0]])
+print(grad_bias(g)[0], mean(g)[0], sum(mean.stats.cache_hits.values()))
+"""
+
+
+def test_another_version_of_the_package(tmp_path):
+    """Neither the package nor a caller's cached function keeps what an older version compiled."""
+    package = copy_of_the_package(tmp_path / "numba_linear")
+    script = tmp_path / "user.py"
+    script.write_text(USER)
+    settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(tmp_path, script, **settings) == "2.0 2.0 0\n"
+    assert run(tmp_path, script, **settings) == "2.0 2.0 1\n"
+    # what the cached functions call, in another file
+    entry = package / "entry.py"
+    text = entry.read_text(encoding="utf-8")
+    assert text.count("return float(K)") == 1
+    entry.write_text(text.replace("return float(K)", "return 2.0 * K"), encoding="utf-8")
+    assert run(tmp_path, script, **settings) == "1.0 1.0 0\n"
+
+
+@full
+def test_another_processor(tmp_path):
+    """One folder for several: each compiles its own."""
+    targets = [{}, {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"}, {}]
+    for settings in targets:
+        (state,) = finish(call(tmp_path, **settings))
+    assert state.strip().endswith(", 0 compiled")

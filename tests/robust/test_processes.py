@@ -1,0 +1,183 @@
+"""Children of a process whose kernels ran: fork, spawn, forkserver, pools and joblib."""
+
+import sys
+
+import pytest
+from layers import FORKED, LAYERS, on_layer
+from processes import finish, start
+from scale import FULL
+
+CHILD = """
+import os
+import signal
+import sys
+import threading
+
+import numba
+import numpy as np
+from numba import njit
+
+from numba_linear import forward, grad_weight
+
+rng = np.random.default_rng(0)
+large = [rng.normal(size=shape).astype(np.float32) for shape in [(300, 200), (250, 200), 250]]
+tall = [rng.normal(size=shape).astype(np.float32) for shape in [(20000, 8), (20000, 9)]]
+
+
+def same(got, want):
+    assert (got == want).all()
+
+
+@njit
+def inside(x, w, b):
+    return forward(x, w, b, parallel=True)
+
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(300)  # hanging is failing
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+"""
+
+FORK = """
+same(forward(*large), forward(*large, parallel=False))
+want = forward(*large), grad_weight(*tall), inside(*large)
+assert numba.threading_layer() == sys.argv[1]
+
+
+def work():
+    for _ in range(3):
+        same(forward(*large), want[0])
+        same(grad_weight(*tall, parallel=True), want[1])
+        same(inside(*large), want[2])
+
+
+child(work)
+child(lambda: child(work))  # a child's child
+thread = threading.Thread(target=child, args=(work,))  # a fork that is not the main thread's
+thread.start()
+thread.join()
+work()
+"""
+
+BEFORE = """
+# The layer is not started yet: a child starts its own, with its own threads.
+def work():
+    same(forward(*large), forward(*large, parallel=False))
+    if sys.argv[1] == "omp":
+        assert len(os.listdir("/proc/self/task")) > 1
+
+
+child(work)
+work()
+child(lambda: same(forward(*large), forward(*large, parallel=False)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_fork(layer):
+    """GNU OpenMP kills a forked child that launches; there a call runs on one thread."""
+    on_layer(layer, CHILD + FORK, layer)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_fork_before_a_kernel_ran():
+    on_layer("omp", CHILD + BEFORE, "omp")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_fork_while_another_thread_compiles(tmp_path):
+    """The fork waits, for its child would wait for the compiler's locks for ever."""
+    program = """
+def compile_and_call():
+    x = np.ones((3, 4))
+    assert (forward(x, x) == 4).all()
+
+
+thread = threading.Thread(target=compile_and_call)
+thread.start()
+thread.join(float(sys.argv[1]))
+assert thread.is_alive()
+child(compile_and_call)
+thread.join()
+"""
+    for delay in (0.2, 0.7, 1.5, 3) if FULL else (0.7,):
+        folder = str(tmp_path / str(delay))
+        finish(start("-W", FORKED, "-c", CHILD + program, delay, NUMBA_CACHE_DIR=folder))
+
+
+POOLS = """
+import concurrent.futures
+import multiprocessing
+import sys
+
+import numpy as np
+
+from numba_linear import forward
+
+rng = np.random.default_rng(0)
+x, w = rng.normal(size=(300, 200)), rng.normal(size=(250, 200))
+
+
+def work(k):
+    return forward(x, w)[k]
+
+
+if __name__ == "__main__":
+    want = forward(x, w)
+    rows = range(0, 300, 50)
+    for method in sys.argv[1:]:
+        context = multiprocessing.get_context(method)
+        if method != "spawn":
+            with context.Pool(2) as pool:
+                got = pool.map(work, rows)
+            assert (np.array(got) == want[::50]).all(), method
+        if method != "forkserver":
+            with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+                got = list(pool.map(work, rows))
+            assert (np.array(got) == want[::50]).all(), method
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert (np.array(list(pool.map(work, rows))) == want[::50]).all()
+"""
+
+
+def test_pools(tmp_path):
+    script = tmp_path / "pools.py"
+    script.write_text(POOLS)
+    methods = ["spawn"] if sys.platform == "win32" else ["fork", "forkserver", "spawn"]
+    finish(start("-W", FORKED, script, *methods))
+
+
+def test_joblib(tmp_path):
+    pytest.importorskip("joblib")
+    script = tmp_path / "jobs.py"
+    script.write_text("""
+import numpy as np
+from joblib import Parallel, delayed
+
+from numba_linear import forward
+
+rng = np.random.default_rng(0)
+x, w = rng.normal(size=(300, 200)), rng.normal(size=(250, 200))
+
+
+def work(k):
+    return forward(x, w)[k]
+
+
+if __name__ == "__main__":
+    want = forward(x, w)
+    for backend in ("loky", "multiprocessing", "threading"):
+        got = Parallel(2, backend)(delayed(work)(k) for k in range(0, 300, 50))
+        assert (np.array(got) == want[::50]).all(), backend
+""")
+    finish(start("-W", FORKED, script))

@@ -1,0 +1,199 @@
+"""Many threads at once, on every threading layer: no abort, and the same bits."""
+
+import pytest
+from layers import LAYERS, on_layer
+from processes import finish, start
+from scale import FULL
+
+OPERANDS = """
+import sys
+import threading
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from numba_linear import backward, forward, grad_weight
+
+rng = np.random.default_rng(0)
+large = [rng.normal(size=shape).astype(np.float32) for shape in [(300, 200), (250, 200), 250]]
+small = [a[:3] for a in large]
+small[1], small[2] = large[1][:4], large[2][:4]
+tall = [rng.normal(size=shape) for shape in [(20000, 8), (20000, 9)]]
+want_large = forward(*large, parallel=False)
+want_small = forward(*small, parallel=False)
+want_tall = grad_weight(*tall, parallel=False)
+
+
+def same(got, want):
+    assert (got == want).all()
+
+
+def at_once(count, work):
+    gate, errors = threading.Barrier(count), []
+
+    def run(i):
+        try:
+            gate.wait()
+            work(i)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+"""
+
+PYTHON_THREADS = """
+@njit(nogil=True)
+def inside(x, w, b):
+    return forward(x, w, b, parallel=True)
+
+
+def work(i):
+    for _ in range(int(sys.argv[1])):
+        same(forward(*large), want_large)
+        same(forward(*small), want_small)
+        same(grad_weight(*tall), want_tall)
+        same(forward(*small, parallel=True), want_small)
+        same(inside(*large), want_large)
+
+
+at_once(8, work)
+for _ in range(3):  # and again, where this is the only thread
+    same(forward(*large), want_large)
+assert numba.threading_layer() == sys.argv[2], numba.threading_layer()
+"""
+
+NESTED = """
+@njit(parallel=True)
+def nested(x, w, b, out):
+    for i in prange(len(out)):
+        forward(x, w, b, out[i], parallel=True)
+
+
+@njit(parallel=True)
+def beside(x, w, b, a):
+    a = a * 2 + 1  # a parallel loop of the caller's own
+    return forward(x, w, b, parallel=True), a.sum()
+
+
+out = np.empty((8, *want_large.shape), np.float32)
+for _ in range(int(sys.argv[1])):
+    nested(*large, out)
+    same(out, want_large)
+    y, _ = beside(*large, np.ones(1000))
+    same(y, want_large)
+"""
+
+BESIDE_THE_USERS_KERNEL = """
+@njit(parallel=True, nogil=True)
+def own(a):
+    for i in prange(len(a)):
+        a[i] = np.sqrt(a[i] + i)
+
+
+def work(i):
+    a = np.ones(100_000)
+    for _ in range(int(sys.argv[1]) * 5):
+        if i == 0:
+            own(a)
+        else:
+            same(forward(*large), want_large)
+
+
+own(np.ones(10))
+at_once(4, work)
+"""
+
+
+NUMBER_OF_THREADS = """
+from pathlib import Path
+
+
+def running():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+for threads in (1, 2, 3):
+    before = running()
+    numba.set_num_threads(threads)
+    same(forward(*large), want_large)
+    same(grad_weight(*tall, parallel=True), want_tall)
+    assert numba.get_num_threads() == threads
+    if sys.argv[2] == "omp":  # starts as many more as are asked for
+        assert running() - before == (threads > 1), (threads, before, running())
+
+
+def work(i):
+    numba.set_num_threads(1 + i)
+    same(forward(*large), want_large)
+    assert numba.get_num_threads() == 1 + i
+
+
+at_once(4, work)
+assert numba.get_num_threads() == 3
+numba.set_num_threads(4)
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_threads(layer):
+    """Python's threads, the caller's prange and parallel loops; the number of threads is honoured,
+    and is left as it was.
+    """
+    program = OPERANDS + NUMBER_OF_THREADS + PYTHON_THREADS + NESTED + BESIDE_THE_USERS_KERNEL
+    on_layer(layer, program, "100" if FULL else "3", layer)
+
+
+def test_first_calls_at_once(tmp_path):
+    """Threads that all need what is not compiled yet, from an empty cache and from a full one."""
+    program = """
+def work(i):
+    x, w = np.ones((70, 90)), np.ones((90, 90))
+    assert (forward(x, w) == 90).all()
+
+at_once(8, work)
+"""
+    operands = (
+        OPERANDS[: OPERANDS.index("want_large")] + OPERANDS[OPERANDS.index("\n\ndef same") :]
+    )
+    for _ in range(2):
+        finish(start("-c", operands + program, NUMBA_CACHE_DIR=str(tmp_path)))
+
+
+def test_a_stop_signal_waits_for_the_compiler(tmp_path):
+    """A Ctrl-C while LLVM's objects change hands would end the process.
+
+    After one the next call is right.
+    """
+    program = """
+import os
+import signal
+import sys
+import threading
+
+import numpy as np
+
+from numba_linear import grad_bias
+
+def stop():
+    os.kill(os.getpid(), signal.SIGINT)
+
+timer = threading.Timer(float(sys.argv[1]), stop)
+timer.start()
+try:
+    grad_bias(np.ones((3, 4)))
+    timer.join()
+except KeyboardInterrupt:
+    print("stopped")
+assert (grad_bias(np.ones((3, 4))) == 1).all()
+"""
+    delays = [i / 50 for i in range(1, 21)] if FULL else [0.06]
+    for delay in delays:
+        folder = tmp_path / str(delay)
+        (output,) = finish(start("-c", program, delay, NUMBA_CACHE_DIR=str(folder)))
+        assert output == "stopped\n", delay
