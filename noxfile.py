@@ -1,6 +1,6 @@
 """The versions that the package works with, and the full run of tests/robust.
 
-    nox                      the whole suite on the oldest and the newest versions, and without SciPy
+    nox                      the whole suite on the oldest and newest versions, and without SciPy
     nox -s full              everything of tests/robust, and the figures of docs/robustness.md
 
 Arguments after `--` go to pytest.

@@ -16,7 +16,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 #: Codes that compiled checks return; LARGE asks for threads, and from OVERLAP on they name the
 #: overlapping pair.
-FINE, SHAPES, EMPTY_MEAN, LARGE, OVERLAP = 0, 1, 2, 3, 16
+FINE, SHAPES, EMPTY_MEAN, LARGE, MEMORY, OVERLAP = 0, 1, 2, 3, 4, 16
 
 #: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
 LETTERS = {
@@ -41,6 +41,10 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
         "grad_bias": {"out": bias},
         "backward": {"out.input": "…n", "out.weight": weight, "out.bias": bias},
     }[operation]
+
+
+def no_memory(operation: str) -> str:
+    return f"{operation}: there is no memory to work in"
 
 
 class ArgumentError(ValueError):

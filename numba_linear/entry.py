@@ -1,13 +1,13 @@
 """The layer compiled: each call checks its operands' shapes and gives its sum to the engine.
 
 Every function returns a code of `checks`: FINE, or what is wrong, and then nothing has been
-written.
+written; or MEMORY, and then what `out` holds is not defined.
 """
 
 from numba import njit, types
 from numba.extending import intrinsic
 
-from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, OVERLAP, SHAPES
+from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, MEMORY, OVERLAP, SHAPES
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
@@ -135,7 +135,7 @@ def divisor_of(reduction, K):
 
 
 @resident
-def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols, terms):
+def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols, terms) -> int:
     """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however their rows lie."""
     a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
     rows, runs = count(a, 1), 1
@@ -144,12 +144,13 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols,
         rows, runs = last(a, 2), count(a, 2)
         a_row, out_row = stride(a, ndim(a) - 2), stride(out, ndim(out) - 2)
     a_col, out_col = stride(a, ndim(a) - 1), stride(out, ndim(out) - 1)
+    failed = 0
     for run in range(runs):
         a_at, out_at = address(a), address(out)
         if runs > 1:
             a_at += offset(a, 1, run * rows)
             out_at += offset(out, 1, run * rows)
-        contract_into(
+        failed += contract_into(
             tiling_of(a),
             mode,
             Matrix(a_at, a_row, a_col),
@@ -162,6 +163,7 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols,
             bias_step,
             0.0,
         )
+    return MEMORY if failed else FINE
 
 
 @njit
@@ -170,14 +172,21 @@ def by_sample(x, k):
     return Matrix(address(x) + offset(x, 1, k), stride(x, ndim(x) - 1), 0)
 
 
+#: What `gather` returns instead of an address.
+NO_MEMORY = -1
+
+
 @resident
 def gather(x: Operand) -> int:
-    """The address of a copy of x with its rows evenly apart, 0 where they are so already."""
+    """The address of a copy of x with its rows evenly apart, 0 where they are so already, and
+    NO_MEMORY where there is none for it."""
     if rows_stride(x, 1) != NO_STRIDE:
         return 0
     tiling = tiling_of(x)
     size, n, K = item_bytes(tiling), last(x), count(x, 1)
     copied = allocate(K * n * size)
+    if not copied:
+        return NO_MEMORY
     for k in range(K):
         row = by_sample(x, k)
         for j in range(n):
@@ -195,41 +204,50 @@ def by_feature(x, copied):
 
 
 @resident
-def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode):
+def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
     """③–⑦ for each sample, or their mean or sum over the batch."""
     tiling = tiling_of(g)
     K, m, n = count(g, 1), last(g), last(x)
     out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
+    failed = 0
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
             a, b = by_sample(g, k), by_sample(x, k)
-            contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0)
-        return
+            failed += contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0)
+        return MEMORY if failed else FINE
     g_copy, x_copy = gather(g), gather(x)
-    a, b = by_feature(g, g_copy), by_feature(x, x_copy)
-    c = Matrix(address(out), out_row, out_col)
-    contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor_of(reduction, K))
-    release(g_copy)
-    release(x_copy)
+    if g_copy == NO_MEMORY or x_copy == NO_MEMORY:
+        failed = 1
+    else:
+        a, b = by_feature(g, g_copy), by_feature(x, x_copy)
+        c = Matrix(address(out), out_row, out_col)
+        failed = contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor_of(reduction, K))
+    release(max(g_copy, 0))
+    release(max(x_copy, 0))
+    return MEMORY if failed else FINE
 
 
 @resident
-def bias_sum(g: Operand, out: Operand, reduction, mode):
+def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
     """⑧–⑪ for each sample, or their mean or sum over the batch: the terms are 1 · g."""
     tiling = tiling_of(g)
     K, m, out_col = count(g, 1), last(g), stride(out, ndim(out) - 1)
     ones = Matrix(one(tiling), 0, 0)
+    failed = 0
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
-            contract_into(tiling, SERIAL, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
-        return
+            failed += contract_into(tiling, SERIAL, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
+        return MEMORY if failed else FINE
     g_copy = gather(g)
+    if g_copy == NO_MEMORY:
+        return MEMORY
     c = Matrix(address(out), 0, out_col)
     divisor = divisor_of(reduction, K)
-    contract_into(tiling, mode, ones, by_feature(g, g_copy), c, 1, m, K, 0, 0, divisor)
+    failed = contract_into(tiling, mode, ones, by_feature(g, g_copy), c, 1, m, K, 0, 0, divisor)
     release(g_copy)
+    return MEMORY if failed else FINE
 
 
 # --------------------------------------------------------------------------------------
@@ -273,8 +291,7 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
         return LARGE
     bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
     by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
-    per_sample(x, out, mode, by_output, bias, bias_step, m, n)
-    return FINE
+    return per_sample(x, out, mode, by_output, bias, bias_step, m, n)
 
 
 @resident(no_cpython_wrapper=False)
@@ -293,8 +310,7 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
     mode &= FRESH - 1
     if large(g, mode, count(g, 0) * n):
         return LARGE
-    per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
-    return FINE
+    return per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
 
 
 @njit
@@ -322,8 +338,7 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
         return LARGE
-    weight_sum(g, x, out, reduction, mode)
-    return FINE
+    return weight_sum(g, x, out, reduction, mode)
 
 
 @resident(no_cpython_wrapper=False)
@@ -339,8 +354,7 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0)):
         return LARGE
-    bias_sum(g, out, reduction, mode)
-    return FINE
+    return bias_sum(g, out, reduction, mode)
 
 
 @resident(no_cpython_wrapper=False)
@@ -380,7 +394,7 @@ def run_backward(
     if large(g, mode, count(g, 0) * n):
         return LARGE
     by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
-    per_sample(g, out_input, mode, by_input, 0, 0, n, m)
-    weight_sum(g, x, out_weight, reduction, mode)
-    bias_sum(g, out_bias, reduction, mode)
-    return FINE
+    # each is FINE, which is 0, or MEMORY
+    code = per_sample(g, out_input, mode, by_input, 0, 0, n, m)
+    code |= weight_sum(g, x, out_weight, reduction, mode)
+    return code | bias_sum(g, out_bias, reduction, mode)

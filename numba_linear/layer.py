@@ -14,7 +14,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from numba_linear import checks
-from numba_linear.checks import LARGE, ArgumentError, ReductionError, is_none
+from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
 from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
@@ -95,6 +95,8 @@ def settle(
     arrays = inputs | outs
     plain = {name: plain_array(a) for name, a in arrays.items()}
     same = all(plain[name] is arrays[name] for name in arrays)
+    if refusal == MEMORY:
+        raise MemoryError(checks.no_memory(operation))
     if same and isinstance(refusal, int):
         shapes = {name: a.shape for name, a in arrays.items()}
         raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
@@ -671,7 +673,7 @@ def _forward(x, w, b=None, out=None, parallel=None):
     inputs = {"x": x, "w": w} if is_none(b) else {"x": x, "w": w, "b": b}
     check_typed("forward", inputs, {} if is_none(out) else {"out": out}, parallel)
 
-    threads = wants_threads(parallel)
+    threads, no_memory = wants_threads(parallel), checks.no_memory("forward")
 
     def impl(x, w, b=None, out=None, parallel=None):
         y = result(out, x, x.shape[:-1] + w.shape[:1])
@@ -682,6 +684,8 @@ def _forward(x, w, b=None, out=None, parallel=None):
             operand(x, y, threads),
             mode_of(parallel, out),
         )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
         if code:
             raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), y.shape)
         return y
@@ -693,7 +697,7 @@ def _forward(x, w, b=None, out=None, parallel=None):
 def _grad_input(g, w, out=None, parallel=None):
     check_typed("grad_input", {"g": g, "w": w}, {} if is_none(out) else {"out": out}, parallel)
 
-    threads = wants_threads(parallel)
+    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_input")
 
     def impl(g, w, out=None, parallel=None):
         dx = result(out, g, g.shape[:-1] + w.shape[1:])
@@ -703,6 +707,8 @@ def _grad_input(g, w, out=None, parallel=None):
             operand(g, dx, threads),
             mode_of(parallel, out),
         )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
         if code:
             raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, dx.shape)
         return dx
@@ -726,7 +732,7 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
     outs = {} if is_none(out) else {"out": out}
     check_typed("grad_weight", {"g": g, "x": x}, outs, parallel, reduction)
 
-    threads = wants_threads(parallel)
+    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_weight")
 
     def impl(g, x, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("grad_weight", reduction)
@@ -738,6 +744,8 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
             reduce,
             mode_of(parallel, out),
         )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
         if code:
             raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, dw.shape)
         return dw
@@ -750,7 +758,7 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
     outs = {} if is_none(out) else {"out": out}
     check_typed("grad_bias", {"g": g}, outs, parallel, reduction)
 
-    threads = wants_threads(parallel)
+    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_bias")
 
     def impl(g, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("grad_bias", reduction)
@@ -758,6 +766,8 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
         code = run_grad_bias(
             operand(g, g, threads), operand(g, db, threads), reduce, mode_of(parallel, out)
         )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
         if code:
             raise ArgumentError("grad_bias", reduction, code, g.shape, db.shape)
         return db
@@ -777,7 +787,7 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         outs = dict(zip((f"out.{name}" for name in Gradients._fields), out, strict=True))
     check_typed("backward", {"g": g, "x": x, "w": w}, outs, parallel, reduction)
 
-    threads = wants_threads(parallel)
+    threads, no_memory = wants_threads(parallel), checks.no_memory("backward")
 
     def impl(g, x, w, reduction="mean", out=None, parallel=None):
         reduce = reduction_of("backward", reduction)
@@ -794,6 +804,8 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
             reduce,
             mode_of(parallel, out),
         )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
         if code:
             raise ArgumentError(
                 "backward",

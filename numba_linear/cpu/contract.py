@@ -124,10 +124,15 @@ def tiles_of_panel(
 
 
 @resident
-def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float):
-    """C from A (rows × terms) and B (cols × terms); the rows of C are contiguous, as is bias."""
+def contract(
+    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
+) -> int:
+    """C from A (rows × terms) and B (cols × terms); the rows of C are contiguous, as is bias.
+
+    Not 0 if there was no memory to work in.
+    """
     if rows == 0 or cols == 0:
-        return
+        return 0
     size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
     leaves = leaf_count(terms)
     levels = 0
@@ -139,6 +144,8 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         partial_bytes = levels * SIDES * most_columns * size
         need = partial_bytes + terms * size
         work = allocate(need) if need > SMALL else small
+        if not work:
+            return 1
         row = a.at
         if a.col != size:
             row = work + partial_bytes
@@ -147,7 +154,7 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         gemv_dot(tiling, row, b, c.at, cols, terms, work, bias, divisor)
         if need > SMALL:
             release(work)
-        return
+        return 0
     by_rows = rows == 1 or (rows <= FEW_ROWS and b.col >= FAR)
     if by_rows and b.row == size and terms > 1 and cols >= most_columns:
         even = cols // most_columns * most_columns
@@ -155,11 +162,13 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
         stretch = min(even, (8192 if rows == 1 else 1024) // size)
         need = levels * stretch * rows * size
         work = allocate(need) if need > SMALL else small
+        if not work:
+            return 1
         gemv_rows(tiling, a, b, c, rows, even, terms, stretch, work, bias, divisor)
         if need > SMALL:
             release(work)
         if even == cols:
-            return
+            return 0
         b, c = from_number(b, even, 0), from_number(c, 0, even)
         bias = bias + even * size if bias else 0
         cols -= even
@@ -208,6 +217,8 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
     kept_bytes = kept_levels * fragment_bytes(tiling)
     need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
     work = allocate(need) if need > SMALL else small
+    if not work:
+        return 1
     a_packed = (work + 63) & -64
     b_packed = (a_packed + a_block + 63) & -64
     partials = (b_packed + b_block + 63) & -64
@@ -268,3 +279,4 @@ def contract(tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, d
                     )
     if need > SMALL:
         release(work)
+    return 0

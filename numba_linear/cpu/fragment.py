@@ -438,7 +438,7 @@ def allocate(typingctx, size):
     """The address of `size` bytes on the heap, or 0; `release` gives them back."""
 
     def codegen(context, builder, sig, args):
-        return builder.ptrtoint(context.nrt.allocate(builder, args[0]), INT64)
+        return builder.ptrtoint(context.nrt.allocate_unchecked(builder, args[0]), INT64)
 
     return types.intp(types.intp), codegen
 

@@ -67,13 +67,14 @@ def contract_parts(
     col_parts,
     part_terms,
     part_bytes,
-):
+) -> int:
     """`contract` on row_parts × col_parts parts of C at once, or on parts of the terms.
 
     Each part of the terms has a C of its own, `part_bytes` from the one before.
     """
     size = item_bytes(tiling)
     term_parts = (terms + part_terms - 1) // part_terms if terms > part_terms else 1
+    failed = 0
     for i in prange(row_parts * col_parts * term_parts):
         p = i % term_parts * part_terms
         i_row, i_col = i // term_parts // col_parts, i // term_parts % col_parts
@@ -82,7 +83,7 @@ def contract_parts(
         col = cut(cols, columns_of(tiling), col_parts, i_col)
         end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
         c_part = from_number(c, row, col)
-        contract(
+        failed += contract(
             alone(tiling),
             from_number(a, row, p),
             from_number(b, col, p),
@@ -93,12 +94,13 @@ def contract_parts(
             bias + col * size if bias else 0,
             divisor,
         )
+    return failed
 
 
 @resident
 def contract_terms(
     tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float, part_terms
-):
+) -> int:
     """The contraction by parts of the terms, each a node of the tree, and the tree above them."""
     size, width = item_bytes(tiling), columns_of(tiling)
     row = (cols + width - 1) // width * width * size
@@ -106,7 +108,11 @@ def contract_terms(
     parts = (terms + part_terms - 1) // part_terms
     work = allocate(parts * whole)
     part = Matrix(work, row, size)
-    contract_parts(tiling, a, b, part, rows, cols, terms, 0, 0.0, 1, 1, part_terms, whole)
+    if not work or contract_parts(
+        tiling, a, b, part, rows, cols, terms, 0, 0.0, 1, 1, part_terms, whole
+    ):
+        release(work)
+        return 1
     # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's
     # tree.
     reach = 1
@@ -127,6 +133,7 @@ def contract_terms(
             acc = finish(load(vectors(tiling), work + r * row + j * size, 0), bias_at, divisor)
             put(acc, from_number(c, r, j).at, 0, cols - j)
     release(work)
+    return 0
 
 
 def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
@@ -136,29 +143,29 @@ def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
 @overload(contract_with)
 def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
     def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
-        contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
+        return contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
 
     def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         threads = 1
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
             threads = num_threads()
         if threads == 1 or not take():
-            contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
-            return
+            return contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
         if rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
             part_terms = LEAF
             while part_terms * 8 * threads < terms:
                 part_terms *= 2
-            contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
+            failed = contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
         else:
             row_parts, col_parts = threads, 1
             if rows < rows_of(tiling) * threads and cols > rows:
                 row_parts, col_parts = 1, threads
             whole = max(1, terms)
-            contract_parts(
+            failed = contract_parts(
                 tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, whole, 0
             )
         give()
+        return failed
 
     return on_several if tiling.threads else on_one
 
@@ -176,33 +183,41 @@ def contract_into(
     bias,
     bias_step,
     divisor: float,
-):
-    """The contraction into a C, and with a bias, of any strides."""
+) -> int:
+    """The contraction into a C, and with a bias, of any strides; not 0 if memory was wanting."""
+    if rows == 0 or cols == 0:
+        return 0
     size = item_bytes(tiling)
     row_of_bias = 0
     if bias and bias_step != size:
         row_of_bias = allocate(cols * size)
+        if not row_of_bias:
+            return 1
         for j in range(cols):
             copy(tiling, row_of_bias + j * size, bias + j * bias_step)
         bias = row_of_bias
     if c.col != size:
-        contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
+        failed = contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
     else:
-        contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor)
+        failed = contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor)
     release(row_of_bias)
+    return failed
 
 
 @resident
 def contract_scattered(
     tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
-):
+) -> int:
     """Where the rows of C are not contiguous: block by block by way of one whose rows are."""
     size, most = item_bytes(tiling), 256
     block = allocate(min(rows, most) * min(cols, most) * size)
+    failed = int(block == 0)
     for i in range(0, rows, most):
         for j in range(0, cols, most):
+            if failed:
+                break
             some_rows, some_cols = min(most, rows - i), min(most, cols - j)
-            contract(
+            failed = contract(
                 alone(tiling),
                 from_number(a, i, 0),
                 from_number(b, j, 0),
@@ -218,3 +233,4 @@ def contract_scattered(
                     number = block + (r * some_cols + s) * size
                     copy(tiling, from_number(c, i + r, j + s).at, number)
     release(block)
+    return failed
