@@ -41,16 +41,6 @@ if peers.installed("torch"):
     # in each of a hundred.
     import torch  # noqa: F401
 
-peers.OURS |= {"grad_bias": "grad_bias(g)", "backward": "backward(g, x, w)"}
-peers.NUMPY |= {
-    "grad_bias": "g.sum(axis=0) / K",
-    "backward": "g @ w; (g.T @ x) / K; g.sum(axis=0) / K",
-}
-peers.TORCH |= {
-    "grad_bias": "g.sum(0) / K",
-    "backward": "g @ w; (g.T @ x) / K; g.sum(0) / K",
-}
-
 OPERATIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "backward")
 IMPLEMENTATIONS = ("numba_linear", "numpy", "torch")
 DTYPES = ("float32", "float64")

@@ -150,6 +150,9 @@ def test_curves_of_the_package_and_of_numpy(tab, serve, dashboard):
     click("implementation", "numpy")
     click("implementation", "torch")
     wait_for("numba_linear", "numpy")
+    # From microseconds to milliseconds: on a linear scale the smallest hide each other.
+    page.click("#log-scale")
+    page.wait_for_function("!!$('#main-graph').data('plot').getYAxes()[0].options.transform")
     page.screenshot(path=SCREENSHOTS / "forward.png")
 
     curves = page.evaluate(CURVES)

@@ -58,15 +58,15 @@ def run(
     for name in names or ():
         if name not in groups:
             raise UserError(f"there is no group {name!r}, expected one of {', '.join(groups)}")
+    most = numba.get_num_threads()
+    for count in threads or ():
+        if not 1 <= count <= most:
+            raise UserError(f"{count} threads: expected 1 to {most}")
     if device == "cuda":
         if threads:
             raise UserError("a number of threads is for the CPU")
         cuda.check()
         threads = (cuda.GPU,)
-    most = numba.get_num_threads()
-    for count in threads or ():
-        if count != cuda.GPU and not 1 <= count <= most:
-            raise UserError(f"{count} threads: expected 1 to {most}")
     for path in filter(None, (json_file, plot_file)):
         if not path.parent.is_dir() or path.is_dir():
             raise UserError(f"{path}: can not be written, expected a file in an existing folder")

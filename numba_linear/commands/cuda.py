@@ -8,6 +8,9 @@ from typing import Any
 from numba_linear.commands import UserError, peers
 from numba_linear.commands.timing import Contestant
 
+#: `forward`, `grad_input`, `grad_weight`, `grad_bias` and `backward`.
+Calls = tuple[Callable[..., Any], ...]
+
 #: Stands for the number of threads where a GPU is measured.
 GPU = 0
 
@@ -25,11 +28,11 @@ def check() -> None:
         raise UserError(str(error)) from None
 
 
-def calls() -> Any:
-    """The module with the public calls."""
-    from numba_linear import cuda
+def calls() -> Calls:
+    """The public calls on the GPU."""
+    from numba_linear.cuda import backward, forward, grad_bias, grad_input, grad_weight
 
-    return cuda
+    return forward, grad_input, grad_weight, grad_bias, backward
 
 
 def name() -> str:
@@ -92,6 +95,8 @@ def vendors(operation: str, shape: peers.Shape, dtype: str, threads: int) -> lis
         # CuPy's own default; CUPY_TF32=1 in the environment would turn TF32 on.
         names = {name: cupy.asarray(a) for name, a in on_gpu.items()} | {"K": arrays["K"]}
         found.append(_timed("cupy", peers.NUMPY[operation], names, cuda.synchronize))
+    if len(found) == 1:
+        raise UserError("nothing to compare with: neither PyTorch for CUDA nor CuPy is installed")
     return found
 
 

@@ -20,18 +20,24 @@ OURS = {
     "forward": "forward(x, w, b)",
     "grad_input": "grad_input(g, w)",
     "grad_weight": "grad_weight(g, x)",
+    "grad_bias": "grad_bias(g)",
+    "backward": "backward(g, x, w)",
     FORWARD_BACKWARD: "forward(x, w, b); backward(g, x, w)",
 }
 NUMPY = {
     "forward": "x @ w.T + b",
     "grad_input": "g @ w",
     "grad_weight": "(g.T @ x) / K",
+    "grad_bias": "g.sum(axis=0) / K",
+    "backward": "g @ w; (g.T @ x) / K; g.sum(axis=0) / K",
     FORWARD_BACKWARD: "x @ w.T + b; g @ w; (g.T @ x) / K; g.sum(axis=0) / K",
 }
 TORCH = {
     "forward": "linear(x, w, b)",
     "grad_input": "g @ w",
     "grad_weight": "(g.T @ x) / K",
+    "grad_bias": "g.sum(0) / K",
+    "backward": "g @ w; (g.T @ x) / K; g.sum(0) / K",
     FORWARD_BACKWARD: "x.grad = w.grad = b.grad = None; linear(x, w, b).backward(g)",
 }
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import numba_linear
-from numba_linear import backward, equations, forward
+from numba_linear import backward, equations, forward, grad_bias, grad_input, grad_weight
 from numba_linear.commands import cuda
 from numba_linear.commands.integers import floats
 
@@ -136,7 +135,8 @@ def _compare(dtype: str, device: str) -> Column:
             if parallel is None:
                 got = cuda.on_host(_by_calls(cuda.calls(), *cuda.on_device(x, w, b, g)))
             else:
-                got = _by_calls(numba_linear, x, w, b, g, parallel=parallel)
+                calls = (forward, grad_input, grad_weight, grad_bias, backward)
+                got = _by_calls(calls, x, w, b, g, parallel=parallel)
             if not parallel:
                 _add(package, got)
             for operation in want:
@@ -183,20 +183,21 @@ def _by_equations(x: Array, w: Array, b: Array, g: Array) -> Results:
     return results
 
 
-def _by_calls(calls: Any, x: Any, w: Any, b: Any, g: Any, **keywords: bool) -> Results:
-    """What a package's calls make of its own kind of arrays."""
+def _by_calls(calls: cuda.Calls, x: Any, w: Any, b: Any, g: Any, **keywords: bool) -> Results:
+    """What the public calls make of arrays, on the CPU or on a GPU."""
+    forward, grad_input, grad_weight, grad_bias, backward = calls
     results: Results = {
-        "forward": (calls.forward(x, w, b, **keywords),),
-        "forward without b": (calls.forward(x, w, **keywords),),
-        "grad_input": (calls.grad_input(g, w, **keywords),),
+        "forward": (forward(x, w, b, **keywords),),
+        "forward without b": (forward(x, w, **keywords),),
+        "grad_input": (grad_input(g, w, **keywords),),
     }
     for reduction in _reductions(len(x), *w.shape[::-1]):
-        results[f"grad_weight {reduction}"] = (calls.grad_weight(g, x, reduction, **keywords),)
-        results[f"grad_bias {reduction}"] = (calls.grad_bias(g, reduction, **keywords),)
-        results[f"backward {reduction}"] = calls.backward(g, x, w, reduction, **keywords)
+        results[f"grad_weight {reduction}"] = (grad_weight(g, x, reduction, **keywords),)
+        results[f"grad_bias {reduction}"] = (grad_bias(g, reduction, **keywords),)
+        results[f"backward {reduction}"] = backward(g, x, w, reduction, **keywords)
     if len(x):
-        results["forward, one sample"] = (calls.forward(x[0], w, b, **keywords),)
-        results["backward, one sample"] = calls.backward(g[0], x[0], w, **keywords)
+        results["forward, one sample"] = (forward(x[0], w, b, **keywords),)
+        results["backward, one sample"] = backward(g[0], x[0], w, **keywords)
     return results
 
 

@@ -17,7 +17,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
 `load_few_columns(…, rows)`         the same of a matrix with few rows, the last one repeated
 `store(acc, c, c_row)`              to rows of a matrix
-`put(acc, c, c_row, cols)`          the same, of which nothing beyond cols is written
+`put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       ask for the cache line at a
 ==================================  ============================================================
@@ -81,6 +81,10 @@ class Emitter:
         address = self.builder.add(address, self.builder.mul(stride, index))
         return self.builder.inttoptr(address, pointee.as_pointer())
 
+    def least(self, number, other):
+        number = ir.Constant(INT64, number)
+        return self.builder.select(self.builder.icmp_signed("<", number, other), number, other)
+
     def opaque(self, address):
         """The address, which LLVM must take as it is.
 
@@ -133,8 +137,7 @@ class Emitter:
 
     def mask(self, count):
         """The columns below count, of which there may be more than there are columns."""
-        most = ir.Constant(INT64, self.shape.columns)
-        count = self.builder.select(self.builder.icmp_signed("<", count, most), count, most)
+        count = self.least(self.shape.columns, count)
         columns = ir.Constant(
             ir.VectorType(INT32, self.shape.columns), list(range(self.shape.columns))
         )
@@ -267,22 +270,27 @@ def store(typingctx, acc, c, c_row):
 
 
 @intrinsic
-def put(typingctx, acc, c, c_row, cols):
+def put(typingctx, acc, c, c_row, rows, cols):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        fragment, c, c_row, cols = args
-        whole = builder.icmp_signed(">=", cols, ir.Constant(INT64, acc.columns))
+        fragment, c, c_row, rows, cols = args
+        columns, height = ir.Constant(INT64, acc.columns), ir.Constant(INT64, acc.rows)
+        whole = builder.and_(
+            builder.icmp_signed(">=", cols, columns), builder.icmp_signed(">=", rows, height)
+        )
         with builder.if_else(whole) as (then, otherwise):
             with then:
                 for r, row in enumerate(e.unpack(fragment)):
                     e.store(row, e.at(c, c_row, r, e.vector))
             with otherwise:
-                mask = e.mask(cols)
+                inside = e.mask(cols)
                 for r, row in enumerate(e.unpack(fragment)):
+                    is_row = builder.icmp_signed("<", ir.Constant(INT64, r), rows)
+                    mask = builder.and_(inside, e.splat(is_row))
                     e.store(row, e.at(c, c_row, r, e.vector), mask)
         return context.get_dummy_value()
 
-    return types.void(acc, types.intp, types.intp, types.intp), codegen
+    return types.void(acc, *[types.intp] * 4), codegen
 
 
 def read_columns(e, a, row_offset):
@@ -352,13 +360,9 @@ def load_few_columns(typingctx, square, a, a_row, rows):
 
     def codegen(context, builder, sig, args):
         _, a, a_row, rows = args
+        e = Emitter(builder, square)
         last = builder.sub(rows, ir.Constant(INT64, 1))
-
-        def row_offset(r):
-            r = ir.Constant(INT64, r)
-            return builder.mul(a_row, builder.select(builder.icmp_signed("<", r, last), r, last))
-
-        return read_columns(Emitter(builder, square), a, row_offset)
+        return read_columns(e, a, lambda r: builder.mul(a_row, e.least(r, last)))
 
     return square.fragment(square, types.intp, types.intp, types.intp), codegen
 

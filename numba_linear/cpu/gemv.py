@@ -129,7 +129,7 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
                         if bias:
                             bias_at = edge
                             store(load_part(vector(tiling), bias + j * size, inside), edge, 0)
-                        put(finish(acc, bias_at, divisor), c + j * size, 0, inside)
+                        put(finish(acc, bias_at, divisor), c + j * size, 0, 1, inside)
 
 
 @resident

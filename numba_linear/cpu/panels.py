@@ -86,15 +86,19 @@ FEW = 32
 
 
 @resident
-def pack_a(tiling, a: Matrix, rows, terms, to):
-    """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart."""
+def pack_a(tiling, a: Matrix, rows, tall, terms, to):
+    """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart.
+
+    Where a tile may have more rows than there are, up to `tall`, the last stands for the rest.
+    """
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     for begin in range(0, terms, FEW if a.col != size else terms):
         row = 0
         panel = to
         while row < rows:
-            height = heights(tiling)[tile_height(tiling, rows - row, rows, False)]
-            row = min(row, rows - height)
+            height = heights(tiling)[tile_height(tiling, rows - row, tall, False)]
+            row = max(0, min(row, rows - height))
+            inside = min(height, rows)
             source = a.at + row * a.row
             if a.col == size:
                 for r in range(height):
@@ -102,15 +106,16 @@ def pack_a(tiling, a: Matrix, rows, terms, to):
                         for p in range(q, min(q + LEAF, terms), lanes):
                             numbers = load_part(vector(tiling), source + p * size, terms - p)
                             store(numbers, panel + (q * height + r * LEAF + p - q) * size, 0)
-                    source += a.row
+                    if r + 1 < inside:
+                        source += a.row
             elif a.row == size and height <= lanes:
                 for p in range(begin, min(terms, begin + FEW)):
-                    numbers = load_part(vector(tiling), source + p * a.col, height)
-                    put(numbers, panel + p * height * size, 0, height)
+                    numbers = load_part(vector(tiling), source + p * a.col, inside)
+                    put(numbers, panel + p * height * size, 0, 1, height)
             else:
                 for p in range(begin, min(terms, begin + FEW)):
                     for r in range(height):
-                        number = source + p * a.col + r * a.row
+                        number = source + p * a.col + min(r, inside - 1) * a.row
                         copy(tiling, panel + (p * height + r) * size, number)
             row += height
             panel += height * (terms + LEAF) * size

@@ -131,7 +131,7 @@ def contract_terms(
                 bias_at = bias_row
                 store(load_part(vectors(tiling), bias + j * size, cols - j), bias_row, 0)
             acc = finish(load(vectors(tiling), work + r * row + j * size, 0), bias_at, divisor)
-            put(acc, from_number(c, r, j).at, 0, cols - j)
+            put(acc, from_number(c, r, j).at, 0, 1, cols - j)
     release(work)
     return 0
 

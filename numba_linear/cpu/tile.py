@@ -24,6 +24,7 @@ def tile(
     a_leaf,
     b: Matrix,
     c: Matrix,
+    rows,
     cols,
     terms,
     begin,
@@ -45,7 +46,8 @@ def tile(
     b : Matrix
         Columns × terms, from leaf `begin` on; the columns of a term are contiguous.
     c : Matrix
-        Rows × columns; of each row, which is contiguous, `cols` numbers are written.
+        Rows × columns; of each row, which is contiguous, `cols` numbers are written, and of the
+        tile's rows `rows`.
     partials, kept : address
         Where a partial sum of 2^level leaves waits for the rest of the sum: below level `low` in
         `partials`, which are used up by `end`, from there on in `kept`.
@@ -77,4 +79,4 @@ def tile(
             partial = (partials if level < low else kept) + level * fragment_bytes(shape)
             store(acc, partial, row_bytes(shape))
         else:
-            put(finish(acc, bias, divisor), c.at, c.row, cols)
+            put(finish(acc, bias, divisor), c.at, c.row, rows, cols)

@@ -310,13 +310,27 @@ def put(typingctx, acc, c, row_stride, col_stride, rows, cols):
         e = Emitter(builder, tile.dtype)
         fragment, address, row_stride, col_stride, rows, cols = args
         numbers = e.unpack(fragment)
+        vector = tile.column_vector
+        # 16 bytes at once where the columns are neighbours and every row begins at a multiple.
+        rest = builder.and_(builder.or_(address, row_stride), INT64(vector * e.size - 1))
+        wide = builder.and_(
+            builder.icmp_signed("==", col_stride, INT64(e.size)),
+            builder.icmp_signed("==", rest, INT64(0)),
+        )
         for r in range(tile.rows):
             with builder.if_then(e.below(INT32(tile.row(r)), rows)):
                 start = e.along(address, row_stride, tile.row(r))
-                for c in range(tile.columns):
-                    with builder.if_then(e.below(INT32(tile.column(c)), cols)):
-                        place = e.at(e.along(start, col_stride, tile.column(c)))
-                        builder.store(numbers[r * tile.columns + c], place)
+                for c in range(0, tile.columns, vector):
+                    group = numbers[r * tile.columns + c :][:vector]
+                    inside = e.below(INT32(tile.column(c + vector - 1)), cols)
+                    with builder.if_else(builder.and_(wide, inside)) as (then, orelse):
+                        with then:
+                            e.store_vector(group, e.at(e.along(start, col_stride, tile.column(c))))
+                        with orelse:
+                            for i, number in enumerate(group):
+                                with builder.if_then(e.below(INT32(tile.column(c + i)), cols)):
+                                    place = e.along(start, col_stride, tile.column(c + i))
+                                    builder.store(number, e.at(place))
         return context.get_dummy_value()
 
     return (

@@ -144,7 +144,7 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
         overlapping; arrays that are not aligned to their numbers.
     """
     x_w_b = {"x": x, "w": w} | given(b=b)
-    call = Call("forward", "mean", stream, x_w_b, given(out=out))
+    call = Call("forward", "sum", stream, x_w_b, given(out=out))
     y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
     arrays = call.arrays
     engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.stream)
@@ -174,7 +174,7 @@ def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
     CudaUnavailableError, TypeError, ValueError
         As in `forward`.
     """
-    call = Call("grad_input", "mean", stream, {"g": g, "w": w}, given(out=out))
+    call = Call("grad_input", "sum", stream, {"g": g, "w": w}, given(out=out))
     dx, place = call.result("out", out, call.shape("g")[:-1] + call.shape("w")[1:])
     engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.stream)
     return dx

@@ -7,6 +7,7 @@ every launch, and the PTX that NVVM compiles for them.
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -61,11 +62,38 @@ def flat(arguments: Any) -> list[Any]:
     return [y for x in arguments for y in (flat(x) if isinstance(x, tuple) else [x])]
 
 
+def unfused(text: str) -> str:
+    """PTX with each multiply-add of float32 rounded twice."""
+    text = text.replace("\t.reg .pred", "\t.reg .f32 %product<1>;\n\t.reg .pred", 1)
+    return re.sub(
+        r"fma\.rn\.f32\s+(%\w+), (%\w+), (%\w+), (%\w+);",
+        r"mul.rn.f32 %product0, \2, \3; add.f32 \1, %product0, \4;",
+        text,
+    )
+
+
 class Array:
     """An array in the interpreted GPU's memory."""
 
     def __init__(self, view: np.ndarray, interface: dict[str, Any]) -> None:
         self.view, self.__cuda_array_interface__ = view, interface
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.view.shape
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __getitem__(self, i: int) -> Array:
+        """A sample of a batch."""
+        view, (address, read_only) = self.view[i], self.__cuda_array_interface__["data"]
+        interface = self.__cuda_array_interface__ | {
+            "shape": view.shape,
+            "strides": view.strides,
+            "data": (address + view.ctypes.data - self.view.ctypes.data, read_only),
+        }
+        return Array(view, interface)
 
     def copy_to_host(self) -> np.ndarray:
         return self.view.copy()
@@ -110,7 +138,7 @@ class Gpu:
                 "shape": a.shape,
                 "strides": view.strides,
                 "typestr": a.dtype.str,
-                "data": (start + offset, False),
+                "data": (start + offset, not a.flags.writeable),
             },
         )
 

@@ -1,9 +1,11 @@
 """All calls in Numba's CUDA simulator, with an exact multiply-add, equal the equations."""
 
-import needs_cuda  # noqa: F401, I001
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("numba_cuda", reason="the extra is not installed: pip install -e '.[cuda]'")
+
 from processes import finish, start
 
 

@@ -1,0 +1,271 @@
+"""What the calls on the GPU take and refuse, with the messages of the calls on the CPU."""
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="the extra is not installed: pip install -e '.[cuda]'")
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import numpy as np
+from bits import assert_bits
+from cuda_operations import host, on
+from gpu import Gpu, unfused
+from layouts import Layout
+from operations import operands
+
+import numba_linear
+import numba_linear.cuda as nl
+from numba_linear import Gradients, equations
+from numba_linear.commands import UserError, bench, cuda, peers, verify
+from numba_linear.commands.groups import CUDA_GROUPS, Table
+from numba_linear.commands.timing import Contestant
+from numba_linear.cuda import arrays
+
+K, n, m = 4, 6, 5
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    return Gpu(monkeypatch)
+
+
+def f32(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def gradients(*shapes):
+    return Gradients(*(f32(*shape) for shape in shapes))
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+#: Calls that are wrong on the CPU and on the GPU alike.
+WRONG = {
+    "shapes": lambda c, at: c.forward(at(f32(K, n)), at(f32(m, n + 1))),
+    "bias": lambda c, at: c.forward(at(f32(K, n)), at(f32(m, n)), at(f32(m + 1))),
+    "batches": lambda c, at: c.grad_weight(at(f32(K, m)), at(f32(K + 1, n))),
+    "dimensions": lambda c, at: c.forward(at(f32(K, n)), at(f32(n))),
+    "no dimensions": lambda c, at: c.grad_bias(at(f32())),
+    "dtypes": lambda c, at: c.forward(at(f32(K, n)), at(np.zeros((m, n)))),
+    "dtype": lambda c, at: c.grad_bias(at(np.zeros((K, m), np.int64))),
+    "byte order": lambda c, at: c.grad_bias(at(np.zeros((K, m), ">f4"))),
+    "reduction": lambda c, at: c.grad_bias(at(f32(K, m)), "max"),
+    "empty mean": lambda c, at: c.grad_bias(at(f32(0, m))),
+    "shape of out": lambda c, at: c.grad_bias(at(f32(K, m)), out=at(f32(m + 1))),
+    "dtype of out": lambda c, at: c.grad_bias(at(f32(K, m)), out=at(np.zeros(m))),
+    "read-only out": lambda c, at: c.grad_bias(at(f32(K, m)), out=at(read_only(f32(m)))),
+    "out of backward": lambda c, at: c.backward(
+        at(f32(K, m)), at(f32(K, n)), at(f32(m, n)), out=(1, 2, 3)
+    ),
+    "shape of a gradient": lambda c, at: c.backward(
+        at(f32(K, m)),
+        at(f32(K, n)),
+        at(f32(m, n)),
+        out=Gradients(*map(at, gradients((K, n), (n, m), (m,)))),
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_errors_are_those_of_the_cpu(gpu, wrong):
+    with pytest.raises((TypeError, ValueError)) as here:
+        WRONG[wrong](numba_linear, lambda a: a)
+    with pytest.raises(type(here.value)) as there:
+        WRONG[wrong](nl, gpu.to_device)
+    assert str(there.value) == str(here.value)
+    assert not gpu.launches
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        (f32(K, m), "ndarray, in the host's memory"),
+        ([1.0], "list"),
+        (None, "NoneType"),
+        (SimpleNamespace(__dlpack_device__=lambda: (1, 0)), "SimpleNamespace, in the host"),
+    ],
+)
+def test_arrays_on_the_host_are_refused(gpu, argument, kind):
+    words = f"grad_bias: g is of type {kind}.*wanted a CUDA array of shape (…, m): copy with"
+    with pytest.raises(TypeError, match=re.escape(words).replace(r"\.\*", ".*")) as error:
+        nl.grad_bias(argument)
+    assert "numba.cuda.to_device(g)" in str(error.value)
+
+
+def test_overlapping_out_is_refused(gpu):
+    g = gpu.to_device(f32(K, m))
+    with pytest.raises(ValueError, match="out overlaps g in memory"):
+        nl.grad_bias(g, "none", out=g)
+    dx, db = gpu.to_device(f32(K, n)), gpu.to_device(f32(m))
+    x, w = gpu.to_device(f32(K, n)), gpu.to_device(f32(m, n))
+    with pytest.raises(ValueError, match=r"out\.weight overlaps w in memory"):
+        nl.backward(g, x, w, out=Gradients(dx, w, db))
+    assert not gpu.launches
+
+
+def test_unaligned_arrays_are_refused(gpu):
+    """A GPU can not read a number across a multiple of its size."""
+    g = gpu.to_device(f32(K, m), Layout(shift=1))
+    with pytest.raises(ValueError, match=r"g lies at address 0x\w+ .*multiples of the 4 bytes"):
+        nl.grad_bias(g)
+
+
+def test_masked_arrays_are_refused(gpu):
+    g = gpu.to_device(f32(K, m))
+    g.__cuda_array_interface__["mask"] = g
+    with pytest.raises(TypeError, match="g is a masked array"):
+        nl.grad_bias(g)
+
+
+class ByDlpack:
+    """An array that only speaks DLPack, and says that it is on a GPU."""
+
+    def __init__(self, a):
+        self.a, self.streams = a, []
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, *, stream=None, **keywords):
+        self.streams.append(stream)
+        return self.a.__dlpack__()
+
+
+@pytest.mark.parametrize("view", [np.s_[:], np.s_[::2, 1:], np.s_[:, 3]], ids=str)
+def test_dlpack(view):
+    """The addresses are the host's, for no more than an address is looked at."""
+    a = np.arange(24.0).reshape(4, 6)[view]
+    given = ByDlpack(a)
+    found = arrays.operand("forward", "x", "…n", given, 0)
+    assert found.address == a.ctypes.data and found.dtype == a.dtype and found.writable
+    assert (found.shape, found.strides) == (a.shape, a.strides)
+    assert given.streams == [1]  # CUDA's default stream
+
+
+def test_cuda_array_interface():
+    """Strides may be left out, and an empty array may lie nowhere."""
+    interface = {"version": 3, "shape": (2, 3), "typestr": "<f8", "data": (4096, True)}
+    found = arrays.operand("f", "x", "…n", SimpleNamespace(__cuda_array_interface__=interface), 0)
+    assert found.strides == (24, 8) and found.address == 4096 and not found.writable
+    interface |= {"shape": (0, 3), "strides": None, "data": (0, False)}
+    found = arrays.operand("f", "x", "…n", SimpleNamespace(__cuda_array_interface__=interface), 0)
+    assert found.shape == (0, 3) and found.address == 0 and found.writable
+
+
+def test_a_producers_stream_is_waited_for(monkeypatch):
+    done = []
+
+    class Event:
+        def record(self, stream):
+            done.append(("record", stream))
+
+        def wait(self, stream):
+            done.append(("wait", stream))
+
+    monkeypatch.setattr(arrays.cuda, "event", lambda timing: Event())
+    monkeypatch.setattr(arrays.cuda, "external_stream", lambda handle: f"stream {handle}")
+    interface = {"version": 3, "shape": (3,), "typestr": "<f4", "data": (4096, False)}
+    given = SimpleNamespace(__cuda_array_interface__=interface | {"stream": 7})
+    arrays.operand("f", "g", "…m", given, "ours")
+    assert done == [("record", "stream 7"), ("wait", "ours")]
+    done.clear()
+    arrays.operand("f", "g", "…m", given, SimpleNamespace(handle=7))
+    assert not done  # the same stream
+
+
+def test_streams_of_others(monkeypatch):
+    """CuPy's, PyTorch's, CUDA's protocol, a bare handle, and none."""
+    monkeypatch.setattr(arrays.cuda, "external_stream", lambda handle: f"stream {handle}")
+    assert arrays.as_stream(SimpleNamespace(ptr=5)) == "stream 5"
+    assert arrays.as_stream(SimpleNamespace(cuda_stream=6)) == "stream 6"
+    assert arrays.as_stream(SimpleNamespace(__cuda_stream__=lambda: (0, 7))) == "stream 7"
+    assert arrays.as_stream(8) == "stream 8"
+    assert arrays.as_stream(0) == 0
+
+
+def test_results_are_new_arrays(gpu):
+    given = operands((2, 3), n, m, np.float64)
+    device = on(gpu, given)
+    results = nl.backward(device.g, device.x, device.w, "none")
+    assert [a.view.shape for a in results] == [(2, 3, n), (2, 3, m, n), (2, 3, m)]
+    assert_bits("bias", host(results).bias, given.g + 0.0)
+
+
+# --------------------------------------------------------------------------------------
+# The command line
+# --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(gpu, monkeypatch):
+    from numba import cuda
+
+    monkeypatch.setattr(cuda, "to_device", gpu.to_device)
+    monkeypatch.setattr(cuda, "synchronize", lambda: None)
+    return gpu
+
+
+def test_verify(commands, monkeypatch):
+    monkeypatch.setattr(verify, "SHAPES", ((3, 5, 7), (1, 257, 2), (0, 3, 4)))
+    column = verify._compare("float32", "cuda")
+    assert not column.differences and column.digest == column.digest_of_equations
+    assert column.compared["forward"] == 3 and column.compared["grad_bias mean"] == 2
+    assert commands.launches["contract"] > 20
+
+
+def test_verify_finds_a_difference(commands, monkeypatch):
+    monkeypatch.setattr(verify, "SHAPES", ((3, 5, 7),))
+    commands.change = unfused
+    column = verify._compare("float32", "cuda")
+    assert any("cuda: " in difference for difference in column.differences)
+
+
+def test_bench_needs_a_peer(commands, monkeypatch):
+    monkeypatch.setattr(cuda.peers, "installed", lambda package: False)
+    with pytest.raises(UserError, match="neither PyTorch for CUDA nor CuPy"):
+        cuda.vendors("forward", (2, 3, 4), "float32", cuda.GPU)
+
+
+def test_bench_times_our_calls(commands):
+    given = operands(2, 3, 4, np.float32)
+    names = vars(nl) | vars(on(commands, given))
+    contestant = cuda._timed("numba_linear", "forward(x, w, b)", names, lambda: None)
+    assert contestant.run(1) > 0
+    assert commands.launches["contract"] == cuda.CALLS
+    assert_bits(
+        "forward",
+        host(nl.forward(names["x"], names["w"], names["b"])),
+        equations.forward(given.x, given.w, given.b),
+    )
+
+
+def test_bench(commands, monkeypatch, capsys):
+    from numba import cuda as numba_cuda
+
+    device = SimpleNamespace(name=b"Paper 100", compute_capability=(9, 0))
+    monkeypatch.setattr(numba_cuda, "get_current_device", lambda: device)
+    monkeypatch.setattr(cuda, "CALLS", 1)
+
+    def contest(operation, shape, dtype, threads):
+        arrays = {name: commands.to_device(a) for name, a in vars(operands(*shape, dtype)).items()}
+        ours = cuda._timed("numba_linear", peers.OURS[operation], vars(nl) | arrays, lambda: None)
+        return [ours, Contestant("cuBLAS", lambda count: 1e3 * count)]
+
+    small = dataclasses.replace(CUDA_GROUPS["small"], shapes=((1, 2, 3),), contest=contest)
+    monkeypatch.setitem(CUDA_GROUPS, "small", small)
+    bench.run(["small"], dtypes=("float32",), seconds=0.001, device="cuda")
+    out = capsys.readouterr().out
+    assert re.search(r"GPU +Paper 100, compute capability 9\.0", out)
+    assert re.search(r"small, float32, GPU: best peer.*\n.*\n +\(1, 2, 3\)( +[\d.]+){3}", out)
+
+
+def test_tables_of_the_gpu():
+    table = Table("small", ((1, 4, 4),), "float32", cuda.GPU)
+    assert table.title == "small, float32, GPU"
+    assert table.kind.contest is cuda.vendors
+    assert table.kind.obstacle(table.threads) is None
