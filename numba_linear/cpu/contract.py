@@ -243,14 +243,7 @@ def contract(
                 steps = min(terms, end * LEAF) - q * LEAF
                 a_part = from_number(a, first_row, q * LEAF)
                 if a_pack:
-                    pack_a(
-                        tiling,
-                        a_part,
-                        some_rows,
-                        max(tall, some_rows),
-                        steps,
-                        a_packed,
-                    )
+                    pack_a(tiling, a_part, some_rows, max(tall, some_rows), steps, a_packed)
                 for panel in range((end_column - first_column + most_columns - 1) // most_columns):
                     column = first_column + panel * most_columns  # 2
                     narrow = end_column - column <= most_columns // 2 and not a_pack

@@ -1,4 +1,5 @@
-"""A single row of C, matrix times vector: B is read once, from memory, so nothing is packed.
+"""A single row of C, or few, matrix times vector: B is read once, from memory, so nothing is
+packed.
 
 `gemv_dot` is for a B whose terms are contiguous (forward): squares of it are transposed in
 registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read

@@ -53,7 +53,7 @@ def cache_bytes(level):
 class Tiling(Shape):
     """The largest tile's shape, and the blocks around it, for one dtype.
 
-    With `threads` it says besides that code for several threads is wanted, which costs 2.6
+    With `threads` it says besides that code for several threads is wanted, which costs 2.4
     seconds to compile.
     """
 

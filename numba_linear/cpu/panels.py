@@ -1,7 +1,7 @@
 """Packing: operands rearranged into aligned panels that a tile reads from front to back.
 
-A panel of B holds `width` columns, term after term; columns beyond the matrix repeat or are zero,
-and the tile never stores what it computes from them::
+A panel of B holds `width` columns, term after term; what stands there for columns beyond the
+matrix may be anything, for the tile never stores what it computes from them::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 

@@ -4,6 +4,9 @@ Numba copies a called function's code into each caller and optimises it there ag
 that would cost seconds in every user's function. A resident function is compiled (or read from the
 cache) while its first caller is compiled or read from the cache, and all callers share that one
 copy.
+
+A resident function does not raise: its callers do not ask, which saves them a branch and Numba the
+counting of references around it. What may go wrong is an integer that it returns.
 """
 
 import contextlib
@@ -252,9 +255,11 @@ def resident(function=None, no_cpython_wrapper=True, ready=None, **options):
             zero = ir.Constant(ir.IntType(64), 0)
             callee = builder.load(builder.gep(table, [zero, args[0]]))
             args = [context.get_dummy_value(), *args[1:]]
-        _, result = context.call_conv.call_function(
+        status, result = context.call_conv.call_function(
             builder, callee, sig.return_type, owner.typed(shapes[0]).args, args
         )
+        if sig.return_type == types.intp:  # Numba's own code for prange raises without memory
+            result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
         return result
 
     return function
