@@ -46,10 +46,18 @@ from numba_linear.cpu.tile import tile
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
 
-#: Rows of A up to which B is read row by row where its rows are `FAR` bytes apart, each on pages
-#: of its own: 29.5 ms to 23.3 at (4, 4096, 11008) grad_input, float64. Rows that lie closer are
-#: slower so: 85 us to 124 at (4, 1024, 1024), float32.
-FEW_ROWS, FAR = 4, 1 << 14
+#: Rows of A up to which B is read row by row, if for each of them B's rows are `FAR` bytes apart:
+#: 62 ms to 30 at (4, 4096, 11008) grad_input, float64, 21 to 9 at (8, 4096, 4096). Closer rows are
+#: slower so: 437 us to 522 at (8, 1024, 1024).
+FEW_ROWS, FAR = 8, 1 << 11
+
+#: Terms up to which writing C is most of the work: its rows are then finished block by block while
+#: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
+FEW_TERMS = 64
+
+#: Terms of a B read as it lies that are asked for ahead: 214 us to 198 at (8, 1024, 1024)
+#: grad_input.
+AHEAD = 32
 
 #: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
 #: 16).
@@ -77,6 +85,7 @@ def tiles_of_panel(
     bias,
     divisor: float,
     ahead,
+    ahead_step,
 ):
     """Loop 1: the tiles of one panel of B, for the leaves begin … end-1."""
     size = item_bytes(tiling)
@@ -119,8 +128,10 @@ def tiles_of_panel(
             bias,
             divisor,
             ahead,
+            ahead_step,
         )
-        ahead += 16 * steps
+        if ahead_step == 16:
+            ahead += 16 * steps
         kept += kept_bytes
         row += height
 
@@ -157,11 +168,10 @@ def contract(
         if need > SMALL:
             release(work)
         return 0
-    by_rows = rows == 1 or (rows <= FEW_ROWS and b.col >= FAR)
+    by_rows = rows == 1 or (rows <= FEW_ROWS and b.col >= rows * FAR)
     if by_rows and b.row == size and terms > 1 and cols >= most_columns:
         even = cols // most_columns * most_columns
-        # of several rows of A, the second finds what the first read of B in the second-level cache
-        stretch = min(even, (8192 if rows == 1 else 1024) // size)
+        stretch = min(even, 8192 // size)
         need = levels * stretch * rows * size
         work = allocate(need) if need > SMALL else small
         if not work:
@@ -188,6 +198,9 @@ def contract(
     block = min(leaves, block)
     a_term = max(1, min(terms, block * LEAF)) * size
     block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
+    if terms <= FEW_TERMS:
+        fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
+        block_rows = min(block_rows, max(most_rows, fit))
     # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
     # 256).
     b_direct = b.row == size and cols >= most_columns // 2 and rows <= 6 * most_rows
@@ -197,7 +210,7 @@ def contract(
     keep = not b_direct and rows > block_rows
     block_columns = cols
     if keep:
-        whole = leaves * LEAF * most_columns * size
+        whole = max(1, terms) * most_columns * size
         if 8 * whole <= b_bytes(tiling):
             panel_bytes = whole
             block_columns = b_bytes(tiling) // whole * most_columns
@@ -252,9 +265,10 @@ def contract(
                     column = max(0, min(column, cols - width))
                     inside = min(width, cols - column)
                     b_panel = from_number(b, column, q * LEAF)
-                    ahead = from_number(b, column, end * LEAF).at
+                    ahead, ahead_step = from_number(b, column, q * LEAF + AHEAD).at, b.col
                     if not b_direct:
                         packed = b_packed
+                        ahead_step = 16
                         if keep:
                             packed += panel * panel_bytes + q * LEAF * width * size
                         if not keep or first_row == 0:
@@ -286,6 +300,7 @@ def contract(
                         bias_at,
                         divisor,
                         ahead,
+                        ahead_step,
                     )
     if need > SMALL:
         release(work)

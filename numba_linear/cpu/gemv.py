@@ -153,12 +153,12 @@ def gemv_rows(
     divisor: float,
 ):
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
-    a row of C.
+    C's.
 
     `cols` is a multiple of the tiling's columns.
     """
     size, width = item_bytes(tiling), columns_of(tiling)
-    leaves = leaf_count(terms)
+    leaves, waiting = leaf_count(terms), stretch * size
     for column in range(0, cols, stretch):
         end_column = min(cols, column + stretch)
         for q in range(leaves):
@@ -168,39 +168,41 @@ def gemv_rows(
             while levels >> level:
                 level += 1
             end = min(terms, q * LEAF + LEAF)
-            for r in range(rows):
-                waiting = partials + r * stretch * size
-                into = waiting + level * rows * stretch * size
-                if last:
-                    into = c.at + r * c.row + column * size
-                p = q * LEAF
-                first = True
-                while p < end or first:
-                    ap, bp = a.at + r * a.row + p * a.col, b.at + p * b.col
-                    whole = p + 8 <= end
-                    for j in range(column, end_column, width):
+            into, into_row = partials + level * rows * waiting, waiting
+            if last:
+                into, into_row = c.at + column * size, c.row
+            p = q * LEAF
+            first = True
+            while p < end or first:
+                whole = p + 8 <= end
+                for j in range(column, end_column, width):
+                    bp = b.at + p * b.col + j * size
+                    for r in range(rows):
+                        ap = a.at + r * a.row + p * a.col
+                        at = into + r * into_row + (j - column) * size
                         acc = zero(vectors(tiling))
-                        at = into + (j - column) * size
                         if not first:
                             acc = load(vectors(tiling), at, 0)
-                        row = bp + j * size
                         if whole:
                             for i in range(8):
-                                acc = outer(acc, ap + i * a.col, 0, row + i * b.col)
+                                acc = outer(acc, ap + i * a.col, 0, bp + i * b.col)
                         else:
                             for i in range(end - p):
-                                acc = outer(acc, ap + i * a.col, 0, row + i * b.col)
+                                acc = outer(acc, ap + i * a.col, 0, bp + i * b.col)
                         store(acc, at, 0)
-                    p += 8
-                    first = False
-                if levels or (last and (bias or divisor != 0.0)):
+                p += 8
+                first = False
+            if levels or (last and (bias or divisor != 0.0)):
+                for r in range(rows):
                     for j in range(column, end_column, width):
-                        at = into + (j - column) * size
+                        at = into + r * into_row + (j - column) * size
                         acc = load(vectors(tiling), at, 0)
                         level = 0
                         while levels >> level:
                             if levels >> level & 1:
-                                partial = waiting + (level * rows * stretch + j - column) * size
+                                partial = (
+                                    partials + (level * rows + r) * waiting + (j - column) * size
+                                )
                                 acc = add(load(vectors(tiling), partial, 0), acc)
                             level += 1
                         if last:
