@@ -15,7 +15,6 @@ from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
-from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.entry import (
     FRESH,
@@ -106,7 +105,7 @@ def settle(
         alone[dtype] = run_alone(run, kind)
     elif isinstance(refusal, KeyError):  # another thread may have been quicker
         if dtype not in threads:
-            threads[dtype] = from_python(run.resident.entry(Operand(kind, threads=True)))
+            threads[dtype] = run.resident.entry(Operand(kind, threads=True))
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())

@@ -1,5 +1,7 @@
 """Many threads at once, on every threading layer: no abort, and the same bits."""
 
+import sys
+
 import pytest
 from layers import LAYERS, on_layer
 from processes import finish, start
@@ -138,6 +140,79 @@ at_once(4, work)
 assert numba.get_num_threads() == 3
 numba.set_num_threads(4)
 """
+
+THE_ONLY_THREAD = """
+import ctypes
+import time
+
+from numba_linear.cpu.launch import give, only_thread, take
+
+
+@njit(nogil=True)
+def takes(count):
+    taken = 0
+    for _ in range(count):
+        if take():
+            taken += 1
+            give()
+    return taken
+
+
+@njit(parallel=True)
+def in_prange(count):
+    taken = 0
+    for _ in prange(count):
+        taken += only_thread()
+    return taken
+
+
+def seconds(count):
+    start = time.perf_counter()
+    assert takes(count) == count
+    return time.perf_counter() - start
+
+
+same(forward(*large), want_large)
+assert takes(1) == 1 and in_prange(100) == 0
+print(min(seconds(100_000) for _ in range(20)) / 100_000 * 1e9)
+
+# A thread of Python's, and one that enters Python from C and that `threading` never started.
+came, go = threading.Event(), threading.Event()
+
+
+def wait():
+    came.set()
+    go.wait()
+
+
+def beside_another(start, join):
+    came.clear(), go.clear()
+    start()
+    came.wait()
+    assert takes(1) == 0
+    same(forward(*large), want_large)
+    go.set()
+    join()
+    assert takes(1) == 1
+
+
+thread = threading.Thread(target=wait)
+beside_another(thread.start, thread.join)
+
+routine = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: wait())
+libc, foreign = ctypes.CDLL(None), ctypes.c_void_p()
+beside_another(
+    lambda: libc.pthread_create(ctypes.byref(foreign), None, routine, None),
+    lambda: libc.pthread_join(foreign, None),
+)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="starts a thread with pthread_create")
+def test_who_may_enter_workqueue():
+    """Python's only thread, at a price far under a launch's 130 µs."""
+    nanoseconds = float(on_layer("workqueue", OPERANDS + THE_ONLY_THREAD))
+    assert nanoseconds < 100
 
 
 @pytest.mark.parametrize("layer", LAYERS)
