@@ -16,6 +16,7 @@ from numba.extending import overload
 from numba_linear import checks
 from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
+from numba_linear.cpu.resident import uninterrupted
 from numba_linear.entry import (
     FRESH,
     MEAN,
@@ -66,6 +67,7 @@ BACKWARD: Calls = {}
 BACKWARD_THREADS: Calls = {}
 
 
+@uninterrupted()
 def settle(
     run: Any,
     alone: Calls,

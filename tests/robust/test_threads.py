@@ -240,12 +240,8 @@ at_once(8, work)
         finish(start("-c", operands + program, NUMBA_CACHE_DIR=str(tmp_path)))
 
 
-def test_a_stop_signal_waits_for_the_compiler(tmp_path):
-    """A Ctrl-C while LLVM's objects change hands would end the process.
-
-    After one the next call is right.
-    """
-    program = """
+# A shell starts what runs in the background with Ctrl-C ignored.
+STOP = """
 import os
 import signal
 import sys
@@ -255,9 +251,20 @@ import numpy as np
 
 from numba_linear import grad_bias
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def stop():
     os.kill(os.getpid(), signal.SIGINT)
+"""
 
+
+def test_a_stop_signal_waits_for_the_compiler(tmp_path):
+    """A Ctrl-C while LLVM's objects change hands would end the process.
+
+    After one the next call is right.
+    """
+    program = """
 timer = threading.Timer(float(sys.argv[1]), stop)
 try:
     timer.start()
@@ -269,9 +276,26 @@ assert (grad_bias(np.ones((3, 4))) == 1).all()
 """
     delays = [i / 50 for i in range(1, 21)] if FULL else [0.06]
     for delay in delays:
-        folder = tmp_path / str(delay)
-        process = start("-c", program, delay, NUMBA_CACHE_DIR=str(folder))
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        # Python loses what is raised in a destructor, and says so
-        assert output == "stopped\n" or "Exception ignored" in errors, errors
+        folder = str(tmp_path / str(delay))
+        (output,) = finish(start("-c", STOP + program, delay, NUMBA_CACHE_DIR=folder))
+        assert output == "stopped\n", delay
+
+
+@pytest.mark.parametrize("callback", ["cb", "_on_type_disposal"])
+def test_no_stop_signal_is_lost(tmp_path, callback):
+    """Python loses what is raised in a weak reference's callback, here an import's and Numba's."""
+    program = """
+def stop_in_it(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == sys.argv[1]:
+        sys.setprofile(None)
+        stop()
+
+
+try:
+    sys.setprofile(stop_in_it)
+    grad_bias(np.ones((3, 4)))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    (output,) = finish(start("-c", STOP + program, callback, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert output == "stopped\n"
