@@ -11,7 +11,10 @@ start no other, and the layer's own threads, on which a prange runs, are none of
 
 import ctypes
 import functools
+import logging
 import os
+import time
+from pathlib import Path
 
 import numba
 from llvmlite import binding, ir
@@ -26,9 +29,6 @@ FOR_ONE = ctypes.c_int64(0)
 binding.add_symbol("numba_linear.token", ctypes.addressof(TOKEN))
 binding.add_symbol("numba_linear.for_one", ctypes.addressof(FOR_ONE))
 
-#: Whether this process was forked from one that had started the layer.
-forked = False
-
 
 def layer():
     """Numba's threading layer, None before it is started."""
@@ -36,6 +36,21 @@ def layer():
         return numba.threading_layer()
     except ValueError:
         return None
+
+
+def younger_than_python():
+    """Whether this process began after `logging` was loaded, long before any layer: by a fork."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # not Linux, where a launch in a forked child would end it
+        return False
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return age < logging.makeLogRecord({}).relativeCreated / 1000
+
+
+#: Whether this process was forked from one that had started the layer. Of a fork before this
+#: module was loaded nobody tells which of the two came first: then True.
+forked = layer() is not None and younger_than_python()
 
 
 def after_fork():
