@@ -240,7 +240,6 @@ at_once(8, work)
         finish(start("-c", operands + program, NUMBA_CACHE_DIR=str(tmp_path)))
 
 
-# A shell starts what runs in the background with Ctrl-C ignored.
 STOP = """
 import os
 import signal
@@ -250,8 +249,6 @@ import threading
 import numpy as np
 
 from numba_linear import grad_bias
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stop():
