@@ -15,8 +15,8 @@ from numba.extending import overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
-from numba_linear.cpu.launch import from_python
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
+from numba_linear.cpu.resident import uninterrupted
 from numba_linear.entry import (
     FRESH,
     MEAN,
@@ -67,6 +67,7 @@ BACKWARD: Calls = {}
 BACKWARD_THREADS: Calls = {}
 
 
+@uninterrupted()
 def settle(
     run: Any,
     alone: Calls,
@@ -106,7 +107,7 @@ def settle(
         alone[dtype] = run_alone(run, kind)
     elif isinstance(refusal, KeyError):  # another thread may have been quicker
         if dtype not in threads:
-            threads[dtype] = from_python(run.resident.entry(Operand(kind, threads=True)))
+            threads[dtype] = run.resident.entry(Operand(kind, threads=True))
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())

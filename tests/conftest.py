@@ -1,6 +1,10 @@
 """Settings that must stand before the package is imported."""
 
 import os
+import signal
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the tests' processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 cores = os.cpu_count() or 1
 # More threads than most test shapes have tiles, also where the machine has fewer cores.

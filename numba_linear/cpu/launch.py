@@ -2,29 +2,32 @@
 
 Of all calls that want threads at once one has them, the holder of a token: the others find the
 cores busy, and OpenMP would start a team of threads for each. The token is held for good where a
-launch could end the process: in a child forked after Numba's threading layer was started, and on
-the layer "workqueue" (numba#8563, #9288), which must not be entered twice at once by whomever.
-There only a call from Python has it, while its thread is the only one that Python knows.
+launch could end the process, in a child forked after Numba's threading layer was started.
+
+The layer "workqueue" must not be entered twice at once, by whomever (numba#8563, #9288). There
+only the one thread that Python knows may take the token: while it is in compiled code Python can
+start no other, and the layer's own threads, on which a prange runs, are none of Python's.
 """
 
 import ctypes
 import functools
+import logging
 import os
-import sys
+import time
+from pathlib import Path
 
 import numba
 from llvmlite import binding, ir
-from numba import types
+from numba import njit, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 FREE, HELD = 0, 1
 TOKEN = ctypes.c_int64(HELD)  # until the first code for threads has started the layer
-SYMBOL = "numba_linear.token"
-binding.add_symbol(SYMBOL, ctypes.addressof(TOKEN))
-
-#: Whether this process was forked from one that had started the layer.
-forked = False
+#: Not 0 where the layer may be entered only by Python's only thread.
+FOR_ONE = ctypes.c_int64(0)
+binding.add_symbol("numba_linear.token", ctypes.addressof(TOKEN))
+binding.add_symbol("numba_linear.for_one", ctypes.addressof(FOR_ONE))
 
 
 def layer():
@@ -33,6 +36,21 @@ def layer():
         return numba.threading_layer()
     except ValueError:
         return None
+
+
+def younger_than_python():
+    """Whether this process began after `logging` was loaded, long before any layer: by a fork."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # not Linux, where a launch in a forked child would end it
+        return False
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return age < logging.makeLogRecord({}).relativeCreated / 1000
+
+
+#: Whether this process was forked from one that had started the layer. Of a fork before this
+#: module was loaded nobody tells which of the two came first: then True.
+forked = layer() is not None and younger_than_python()
 
 
 def after_fork():
@@ -54,50 +72,67 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def started():
     """To be called once there is code for threads, and so a layer."""
-    if not forked and layer() != "workqueue":
+    FOR_ONE.value = layer() == "workqueue"
+    if not forked:
         TOKEN.value = FREE
 
 
-def from_python(call):
-    """A compiled function for threads as Python may call it."""
-    if layer() != "workqueue":
-        return call
-
-    def guarded(*arguments):
-        if not forked and len(sys._current_frames()) == 1:
-            TOKEN.value = FREE
-        try:
-            return call(*arguments)
-        finally:
-            TOKEN.value = HELD
-
-    return guarded
+this_thread = types.ExternalFunction("PyGILState_GetThisThreadState", types.uintp())
+interpreter = types.ExternalFunction("PyInterpreterState_Main", types.uintp())
+newest_thread = types.ExternalFunction("PyInterpreterState_ThreadHead", types.uintp(types.uintp))
+older_thread = types.ExternalFunction("PyThreadState_Next", types.uintp(types.uintp))
 
 
-def _token(builder):
+@njit
+def only_thread():
+    """Whether Python knows the caller's thread and no other.
+
+    Needs no GIL, for it follows no pointer but the caller's own.
+    """
+    thread = this_thread()
+    return thread != 0 and newest_thread(interpreter()) == thread and older_thread(thread) == 0
+
+
+def _word(builder, symbol):
     try:
-        return builder.module.get_global(SYMBOL)
+        return builder.module.get_global(symbol)
     except KeyError:
-        return ir.GlobalVariable(builder.module, ir.IntType(64), SYMBOL)
+        return ir.GlobalVariable(builder.module, ir.IntType(64), symbol)
 
 
 @intrinsic
-def take(typingctx):
-    """Whether the caller holds the token now; then it gives it back."""
+def for_one(typingctx):
+    def codegen(context, builder, sig, args):
+        word = builder.load(_word(builder, "numba_linear.for_one"))
+        return builder.icmp_unsigned("!=", word, ir.Constant(word.type, 0))
+
+    return types.boolean(), codegen
+
+
+@intrinsic
+def exchange(typingctx):
+    """Whether the token was free; now it is held."""
 
     def codegen(context, builder, sig, args):
         held = ir.Constant(ir.IntType(64), HELD)
-        was = builder.atomic_rmw("xchg", _token(builder), held, "acquire")
+        token = _word(builder, "numba_linear.token")
+        was = builder.atomic_rmw("xchg", token, held, "acquire")
         return builder.icmp_unsigned("==", was, ir.Constant(was.type, FREE))
 
     return types.boolean(), codegen
+
+
+@njit
+def take():
+    """Whether the caller holds the token now; then it gives it back."""
+    return (not for_one() or only_thread()) and exchange()
 
 
 @intrinsic
 def give(typingctx):
     def codegen(context, builder, sig, args):
         free = ir.Constant(ir.IntType(64), FREE)
-        builder.store_atomic(free, _token(builder), "release", 8)
+        builder.store_atomic(free, _word(builder, "numba_linear.token"), "release", 8)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -74,8 +74,9 @@ class Later:
 def uninterrupted():
     """Let a Ctrl-C wait for the end of the innermost function that is being compiled.
 
-    One that comes while LLVM's objects change hands would end the process. Only the main thread
-    ever sees one.
+    One that comes while LLVM's objects change hands would end the process, and Python loses one
+    that comes in a weak reference's callback, such as Numba's types and imports have. Only the
+    main thread ever sees one.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
@@ -180,8 +181,8 @@ class Resident:
         """Make the symbol for this type of first argument resolve."""
         if first in self.addresses:
             return
-        args = self.typed(first).args
         with global_compiler_lock, no_collection(), uninterrupted():
+            args = self.typed(first).args
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.entries[first] = self.dispatcher.compile(args)

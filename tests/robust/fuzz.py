@@ -105,13 +105,14 @@ class Fuzz:
         if self.chance(0.05):
             a.flags.writeable = False
         if self.chance(0.05):
-            a = a.view(self.pick([np.recarray, np.memmap, Subclass]))
+            kinds = [np.recarray, np.memmap, Subclass] + [np.matrix] * (a.ndim == 2)
+            a = a.view(self.pick(kinds))
         return a
 
     def break_one(self, given, names):
         """One wrong argument."""
         name = self.pick(names)
-        a = getattr(given, name)
+        a = np.asarray(getattr(given, name))
         kind = self.pick(["dtype", "shape", "ndim", "object", "masked", "0-d"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NaN as an integer

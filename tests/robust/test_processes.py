@@ -94,6 +94,48 @@ def test_fork_before_a_kernel_ran():
     on_layer("omp", CHILD + BEFORE, "omp")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc; only there a launch kills")
+def test_fork_before_the_package_was_imported():
+    """By a parent with parallel code of its own; where there was no fork, threads as ever."""
+    program = """
+import os
+import sys
+
+import numba
+import numpy as np
+
+
+@numba.njit(parallel=True)
+def own(a):
+    for i in numba.prange(len(a)):
+        a[i] += i
+
+
+def work(forked):
+    from numba_linear import forward
+    from numba_linear.cpu import launch
+
+    x = np.ones((300, 200))
+    for parallel in (True, None):
+        assert (forward(x, x, parallel=parallel) == 200).all()
+    assert launch.forked == forked
+    assert launch.TOKEN.value == (launch.HELD if forked else launch.FREE)
+
+
+own(np.ones(100))
+if sys.argv[1] == "fork":
+    pid = os.fork()
+    if pid == 0:
+        work(True)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+work(False)
+"""
+    on_layer("omp", program, "fork")
+    on_layer("omp", program, "stay")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_fork_while_another_thread_compiles(tmp_path):
     """The fork waits, for its child would wait for the compiler's locks for ever."""

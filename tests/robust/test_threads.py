@@ -1,5 +1,7 @@
 """Many threads at once, on every threading layer: no abort, and the same bits."""
 
+import sys
+
 import pytest
 from layers import LAYERS, on_layer
 from processes import finish, start
@@ -139,6 +141,79 @@ assert numba.get_num_threads() == 3
 numba.set_num_threads(4)
 """
 
+THE_ONLY_THREAD = """
+import ctypes
+import time
+
+from numba_linear.cpu.launch import give, only_thread, take
+
+
+@njit(nogil=True)
+def takes(count):
+    taken = 0
+    for _ in range(count):
+        if take():
+            taken += 1
+            give()
+    return taken
+
+
+@njit(parallel=True)
+def in_prange(count):
+    taken = 0
+    for _ in prange(count):
+        taken += only_thread()
+    return taken
+
+
+def seconds(count):
+    start = time.perf_counter()
+    assert takes(count) == count
+    return time.perf_counter() - start
+
+
+same(forward(*large), want_large)
+assert takes(1) == 1 and in_prange(100) == 0
+print(min(seconds(100_000) for _ in range(20)) / 100_000 * 1e9)
+
+# A thread of Python's, and one that enters Python from C and that `threading` never started.
+came, go = threading.Event(), threading.Event()
+
+
+def wait():
+    came.set()
+    go.wait()
+
+
+def beside_another(start, join):
+    came.clear(), go.clear()
+    start()
+    came.wait()
+    assert takes(1) == 0
+    same(forward(*large), want_large)
+    go.set()
+    join()
+    assert takes(1) == 1
+
+
+thread = threading.Thread(target=wait)
+beside_another(thread.start, thread.join)
+
+routine = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: wait())
+libc, foreign = ctypes.CDLL(None), ctypes.c_void_p()
+beside_another(
+    lambda: libc.pthread_create(ctypes.byref(foreign), None, routine, None),
+    lambda: libc.pthread_join(foreign, None),
+)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="starts a thread with pthread_create")
+def test_who_may_enter_workqueue():
+    """Python's only thread, at a price far under a launch's 130 µs."""
+    nanoseconds = float(on_layer("workqueue", OPERANDS + THE_ONLY_THREAD))
+    assert nanoseconds < 100
+
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads(layer):
@@ -165,12 +240,7 @@ at_once(8, work)
         finish(start("-c", operands + program, NUMBA_CACHE_DIR=str(tmp_path)))
 
 
-def test_a_stop_signal_waits_for_the_compiler(tmp_path):
-    """A Ctrl-C while LLVM's objects change hands would end the process.
-
-    After one the next call is right.
-    """
-    program = """
+STOP = """
 import os
 import signal
 import sys
@@ -180,9 +250,18 @@ import numpy as np
 
 from numba_linear import grad_bias
 
+
 def stop():
     os.kill(os.getpid(), signal.SIGINT)
+"""
 
+
+def test_a_stop_signal_waits_for_the_compiler(tmp_path):
+    """A Ctrl-C while LLVM's objects change hands would end the process.
+
+    After one the next call is right.
+    """
+    program = """
 timer = threading.Timer(float(sys.argv[1]), stop)
 try:
     timer.start()
@@ -194,9 +273,26 @@ assert (grad_bias(np.ones((3, 4))) == 1).all()
 """
     delays = [i / 50 for i in range(1, 21)] if FULL else [0.06]
     for delay in delays:
-        folder = tmp_path / str(delay)
-        process = start("-c", program, delay, NUMBA_CACHE_DIR=str(folder))
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        # Python loses what is raised in a destructor, and says so
-        assert output == "stopped\n" or "Exception ignored" in errors, errors
+        folder = str(tmp_path / str(delay))
+        (output,) = finish(start("-c", STOP + program, delay, NUMBA_CACHE_DIR=folder))
+        assert output == "stopped\n", delay
+
+
+@pytest.mark.parametrize("callback", ["cb", "_on_type_disposal"])
+def test_no_stop_signal_is_lost(tmp_path, callback):
+    """Python loses what is raised in a weak reference's callback, here an import's and Numba's."""
+    program = """
+def stop_in_it(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == sys.argv[1]:
+        sys.setprofile(None)
+        stop()
+
+
+try:
+    sys.setprofile(stop_in_it)
+    grad_bias(np.ones((3, 4)))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    (output,) = finish(start("-c", STOP + program, callback, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert output == "stopped\n"
