@@ -4,10 +4,11 @@ Every function returns a code of `checks`: FINE, or what is wrong, and then noth
 written; or MEMORY, and then what `out` holds is not defined.
 """
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, MEMORY, OVERLAP, SHAPES
+from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
@@ -28,7 +29,7 @@ FRESH = 4
 # --------------------------------------------------------------------------------------
 
 
-@njit
+@inlined
 def same_batch(x, y, own):
     """Whether y's dimensions but its last `own` are x's but its last."""
     if ndim(x) < 1 or ndim(y) - own != ndim(x) - 1:
@@ -39,17 +40,17 @@ def same_batch(x, y, own):
     return True
 
 
-@njit
+@inlined
 def last(x, back=1):
     return dim(x, ndim(x) - back)
 
 
-@njit
+@inlined
 def is_matrix(w, m, n):
     return ndim(w) == 2 and dim(w, 0) == m and dim(w, 1) == n
 
 
-@njit
+@inlined
 def count(x, own):
     """The product of all dimensions but the last `own`."""
     K = 1
@@ -61,7 +62,7 @@ def count(x, own):
 NO_STRIDE = -(1 << 62)
 
 
-@njit
+@inlined
 def rows_stride(x, own):
     """The stride that steps through all dimensions but the last `own` as one, or NO_STRIDE."""
     rows, step = 1, 0
@@ -77,7 +78,7 @@ def rows_stride(x, own):
     return step
 
 
-@njit
+@inlined
 def offset(x, own, k):
     """Bytes from the start of x to sample k, counted through all dimensions but the last `own`."""
     total = 0
@@ -123,7 +124,7 @@ def overlap(x: Operand, y: Operand, size) -> int:
 # --------------------------------------------------------------------------------------
 
 
-@njit
+@inlined
 def divisor_of(reduction, K):
     """What a mean divides by; a power of two as the negative of its exact inverse, to multiply
     by."""
@@ -166,7 +167,7 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols,
     return MEMORY if failed else FINE
 
 
-@njit
+@inlined
 def by_sample(x, k):
     """Features × 1 sample, the k-th, as a matrix."""
     return Matrix(address(x) + offset(x, 1, k), stride(x, ndim(x) - 1), 0)
@@ -194,7 +195,7 @@ def gather(x: Operand) -> int:
     return copied
 
 
-@njit
+@inlined
 def by_feature(x, copied):
     """Features × samples as a matrix, of x or of its copy."""
     if copied:
@@ -261,7 +262,7 @@ def threads_of(typingctx, x):
     return types.boolean(x), lambda context, *_: context.get_constant(types.boolean, x.threads)
 
 
-@njit
+@inlined
 def large(x, mode, work):
     """Whether threads are wanted that the call's code does not have."""
     wanted = mode == PARALLEL or (mode == AUTO and work >= PARALLEL_WORK)
@@ -313,7 +314,7 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
     return per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
 
 
-@njit
+@inlined
 def fits(g, out, own, reduction):
     """Whether out has the batch of g before its last `own` dimensions, as the reduction asks."""
     if reduction == NONE:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, register_model
 
 from numba_linear.cpu.fragment import Shape, constant_word
 from numba_linear.cpu.resident import OneOf
@@ -140,11 +140,10 @@ def tile_shape(typingctx, tiling, index):
     return OneOf(tiling.shapes)(tiling, types.intp), lambda context, builder, sig, args: args[1]
 
 
-def heights(tiling):
+@intrinsic
+def heights(typingctx, tiling):
     """The tile heights as a tuple, the largest first."""
-
-
-@overload(heights, inline="always")
-def _heights(tiling):
-    rows = tiling.heights
-    return lambda tiling: rows
+    tuple_type = types.UniTuple(types.intp, len(tiling.heights))
+    return tuple_type(tiling), lambda context, builder, *_: context.get_constant_generic(
+        builder, tuple_type, tiling.heights
+    )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from numba import njit
+from numba_linear.cpu.compiler import inlined
 
 
 class Matrix(NamedTuple):
@@ -13,7 +13,7 @@ class Matrix(NamedTuple):
     col: int
 
 
-@njit
+@inlined
 def from_number(m, i, j):
     """The matrix that begins at number [i, j] of m."""
     return Matrix(m.at + i * m.row + j * m.col, m.row, m.col)

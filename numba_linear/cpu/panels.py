@@ -13,8 +13,7 @@ B::
     …
 """
 
-from numba import njit
-
+from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.fragment import (
     columns_of,
     copy,
@@ -32,7 +31,7 @@ from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
 
 
-@njit
+@inlined
 def tile_height(tiling, left, rows, narrow):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
 

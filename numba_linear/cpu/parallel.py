@@ -4,9 +4,10 @@ C is cut into rows and columns; where it is small and its sums are long, the ter
 at aligned groups of leaves, which are nodes of the rule's tree.
 """
 
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
+from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.contract import contract
 from numba_linear.cpu.fragment import (
     add,
@@ -45,7 +46,7 @@ SMALL_C = 128 << 10
 num_threads = types.ExternalFunction("get_num_threads", types.intc())
 
 
-@njit
+@inlined
 def cut(extent, grain, parts, i):
     """Where the i-th of nearly equal parts begins, at a multiple of `grain`."""
     grains = (extent + grain - 1) // grain

@@ -25,6 +25,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from numba_linear.cpu.compiler import OPTIONS
 from numba_linear.cpu.matrix import Matrix
 
 RESIDENTS: dict[str, "Resident"] = {}
@@ -144,9 +145,7 @@ class Resident:
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
         self.result = types.intp if self.signature.return_annotation is int else types.none
-        self.dispatcher = njit(nogil=True, no_cfunc_wrapper=True, error_model="numpy", **options)(
-            function
-        )
+        self.dispatcher = njit(**OPTIONS | options)(function)
         self.cached = None
         self.addresses = {}
         self.entries = {}
@@ -213,14 +212,14 @@ def need(name, first):
     return Needed(name, first)
 
 
-def resident(function=None, no_cpython_wrapper=True, ready=None, **options):
+def resident(function=None, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
     The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
     type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called when
-    there is code. `options` go to `numba.njit`.
+    there is code. `options` of
+    `numba.njit` go before `OPTIONS`.
     """
-    options["no_cpython_wrapper"] = no_cpython_wrapper
     if function is None:
         return lambda function: resident(function, ready=ready, **options)
     owner = function.resident = Resident(function, ready, options)

@@ -1,18 +1,18 @@
 """The summation rule's one constant. Changing it changes bits; every tunable is in
 `machine.py`."""
 
-from numba import njit
+from numba_linear.cpu.compiler import inlined
 
 LEAF = 256  # terms of one fused multiply-add chain
 
 
-@njit
+@inlined
 def leaf_count(terms):
     """Leaves of a sum; an empty sum is one empty leaf, +0."""
     return max(1, (terms + LEAF - 1) // LEAF)
 
 
-@njit
+@inlined
 def pending(q, final):
     """The levels of the tree whose partial sums are added after leaf q, as bits, the lowest first.
 

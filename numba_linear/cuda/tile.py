@@ -38,8 +38,8 @@ from numba_linear.cuda.words import (
     zero,
 )
 
-from_number = device(matrix.from_number.py_func)
-pending = device(rule.pending.py_func)
+from_number = device(matrix.from_number)
+pending = device(rule.pending)
 
 
 def walk_of(panel: Panel):

@@ -1,0 +1,103 @@
+"""How the engine's functions are compiled: by as few of Numba's passes as they need.
+
+They are statements on integers, floats and fragments, and calls: nothing that Numba would have to
+rewrite, prune, lift or inline in its own representation, and no variable changes its type, so that
+none needs the static single assignment form. LLVM does the rest, to the same speed.
+"""
+
+from typing import Any, ClassVar
+
+from numba.core import compiler, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.errors import NumbaWarning, WarningsFixer
+from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
+from numba.core.typeinfer import TypeInferer
+from numba.core.untyped_passes import FixupArgs, TranslateByteCode
+from numba.extending import overload
+
+
+class Inferer(TypeInferer):
+    """Numba's type inference, that asks only once what a function makes of some types.
+
+    Numba asks at every call and again until no variable's type changes, which is a tenth of all
+    compiling.
+    """
+
+    known: ClassVar[dict[Any, Any]] = {}
+
+    def resolve_call(self, fnty, pos_args, kw_args):
+        if kw_args or not isinstance(fnty, types.Function):
+            return super().resolve_call(fnty, pos_args, kw_args)
+        asked = fnty, tuple(pos_args)
+        if asked not in self.known:
+            self.known[asked] = super().resolve_call(fnty, pos_args, kw_args)
+        return self.known[asked]
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class Inference(NopythonTypeInference):
+    """Numba's pass, with the above."""
+
+    _name = "numba_linear_inference"
+
+    def run_pass(self, state):
+        warnings = WarningsFixer(NumbaWarning)
+        infer = Inferer(state.typingctx, state.func_ir, warnings)
+        target = state.targetctx.target
+        calls = state.typingctx.callstack
+        with calls.register(target, infer, state.func_id, state.args), warnings:
+            for i, type_ in enumerate(state.args):
+                infer.seed_argument(state.func_ir.arg_names[i], i, type_)
+            if state.return_type is not None:
+                infer.seed_return(state.return_type)
+            infer.build_constraint()
+            infer.propagate()
+            state.typemap, state.return_type, state.calltypes = infer.unify()
+        return False
+
+
+class Library(JITCodeLibrary):
+    """Numba's, which optimises a function before it is linked with what it calls and after.
+
+    Here it does so only after.
+    """
+
+    def _optimize_functions(self, ll_module):
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class Compiler(compiler.Compiler):
+    """Numba's, with only the passes that the engine's functions need."""
+
+    def define_pipelines(self):
+        if self.state.flags.auto_parallel.enabled:
+            return super().define_pipelines()
+        codegen, name = self.state.targetctx.codegen(), self.state.func_id.func_qualname
+        self.state.library = Library(codegen, name)
+        self.state.library.enable_object_caching()
+        passes = PassManager("numba_linear")
+        for each in (TranslateByteCode, FixupArgs, Inference, NativeLowering, NoPythonBackend):
+            passes.add_pass(each, each.name())
+        passes.finalize()
+        return [passes]
+
+
+#: For `numba.njit`. Nothing raises, and nothing counts references.
+OPTIONS = {
+    "nogil": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+    "pipeline_class": Compiler,
+}
+
+
+def inlined(function):
+    """Decorate a function that LLVM copies into its callers.
+
+    Unlike with `njit`, a constant among the arguments is an integer like any other, for which
+    nothing is compiled again.
+    """
+    overload(function, jit_options=OPTIONS, strict=False)(lambda *arguments: function)
+    return function
