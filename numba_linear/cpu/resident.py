@@ -217,8 +217,7 @@ def resident(function=None, ready=None, **options):
 
     The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
     type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called when
-    there is code. `options` of
-    `numba.njit` go before `OPTIONS`.
+    there is code. `options` of `numba.njit` go before `OPTIONS`.
     """
     if function is None:
         return lambda function: resident(function, ready=ready, **options)
