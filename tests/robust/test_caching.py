@@ -192,7 +192,8 @@ def test_nowhere_to_write(tmp_path):
     nowhere = str(package / "__init__.py" / "home")
     script = tmp_path / "call.py"
     script.write_text(CALL)
-    output = run(tmp_path, script, "float64", HOME=nowhere, XDG_CACHE_HOME=nowhere)
+    homes = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "NUMBA_CACHE_DIR": ""}
+    output = run(tmp_path, script, "float64", **homes)
     assert output.strip() == "off, for want of a folder that Numba can write to"
 
 
