@@ -18,7 +18,7 @@ from numba_linear.cpu.resident import OneOf
 TILE_ROWS = {64: 12, 32: 6, 16: 4}
 TILE_VECTORS = 2
 
-# Lower tiles for the rows left over. Each costs 0.15 s to compile, so half as wide panels, the
+# Lower tiles for the rows left over. Each costs 0.1 s to compile, so half as wide panels, the
 # rarer, have only every other one.
 HEIGHTS = {12: (12, 8, 4, 2, 1), 6: (6, 4, 3, 2, 1), 4: (4, 2, 1)}
 

@@ -24,7 +24,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.launch import give, started, take
+from numba_linear.cpu.launch import for_one, give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
@@ -34,8 +34,8 @@ from numba_linear.cpu.rule import LEAF, leaf_count
 #: it is the caller's alone.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
-#: Multiply-adds from which a second thread pays for its launch.
-PARALLEL_WORK = 1 << 19
+#: Multiply-adds from which a second thread pays for its launch, and on the layer "workqueue".
+PARALLEL_WORK, WORKQUEUE_WORK = 1 << 19, 1 << 24
 
 #: Bytes of C up to which its terms may be cut, each part with a C of its own.
 SMALL_C = 128 << 10
@@ -147,8 +147,8 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         return contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
 
     def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
-        threads = 1
-        if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= PARALLEL_WORK):
+        threads, enough = 1, WORKQUEUE_WORK if for_one() else PARALLEL_WORK
+        if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= enough):
             threads = num_threads()
         if threads == 1 or not take():
             return contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)

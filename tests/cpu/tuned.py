@@ -23,5 +23,5 @@ contract.FEW_ROWS, contract.FAR = 3, 1  # B row by row wherever it lies
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
 contract.AHEAD = 0
 gemv.SIDES = 1
-parallel.PARALLEL_WORK = 1  # threads for every call
+parallel.PARALLEL_WORK = parallel.WORKQUEUE_WORK = 1  # threads for every call
 print(digest.of_package())
