@@ -35,6 +35,9 @@ SHAPES = [
     (70_001, 3, 2),
     (2, 70_001, 3),
     (3, 2, 70_001),
+    # Few samples, and a weight whose rows lie far apart.
+    (2, 1100, 300),
+    (5, 4100, 600),
 ]
 
 

@@ -268,7 +268,7 @@ def contract(
                     ahead, ahead_step = from_number(b, column, q * LEAF + AHEAD).at, b.col
                     if not b_direct:
                         packed = b_packed
-                        ahead_step = 16
+                        ahead, ahead_step = from_number(b, column, end * LEAF).at, 16
                         if keep:
                             packed += panel * panel_bytes + q * LEAF * width * size
                         if not keep or first_row == 0:
