@@ -41,7 +41,7 @@ from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.panels import pack_a, pack_b, tile_height
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
-from numba_linear.cpu.tile import tile
+from numba_linear.cpu.tile import tiles
 
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
@@ -92,31 +92,36 @@ def tiles_of_panel(
     narrow = width < columns_of(tiling)
     steps = min(terms, end * LEAF) - begin * LEAF
     short = not a_packed and a.col == size and terms * size <= 512 and rows > 1000
+    ahead_tile = 16 * steps if ahead_step == 16 else 0
     row = 0
     while row < rows:
-        index = tile_height(tiling, rows - row, tall, narrow)
+        left = rows - row
+        index = tile_height(tiling, left, tall, narrow)
         height = heights(tiling)[index]
+        count = max(1, left // height)
         # where rows are left over, a tile begins early and computes some again, the same bits
         row = max(0, min(row, rows - height))
-        a_tile, a_leaf = from_number(a, row, 0), LEAF * a.col
-        c_tile = from_number(c, row, 0)
-        if a_packed:
-            a_tile = Matrix(a_packed, size, height * size)
-            if a.col == size:
-                a_tile = Matrix(a_packed, LEAF * size, size)
-            a_leaf = LEAF * height * size
-            a_packed += height * (steps + LEAF) * size
-        elif short:
+        a_tiles, a_leaf, a_tile = from_number(a, row, 0), LEAF * a.col, height * a.row
+        c_tiles = from_number(c, row, 0)
+        c_ahead = 0
+        if short:
             far = TILES_AHEAD * rows_of(tiling)
-            for line in range(0, terms * size, 64):
-                prefetch_rows(largest_tile(tiling), a_tile.at + far * a.row + line, a.row)
-            prefetch_rows(largest_tile(tiling), c_tile.at + far * c.row, c.row)
-        tile(
+            ahead, ahead_step, ahead_tile = a_tiles.at + far * a.row, height * size, a_tile
+            c_ahead = far * c.row
+        elif a_packed:
+            a_tiles = Matrix(a_packed, size, height * size)
+            if a.col == size:
+                a_tiles = Matrix(a_packed, LEAF * size, size)
+            a_leaf, a_tile = LEAF * height * size, height * (steps + LEAF) * size
+            a_packed += count * a_tile
+        tiles(
             tile_shape(tiling, len(heights(tiling)) + index // 2 if narrow else index),
-            a_tile,
+            count,
+            a_tiles,
             a_leaf,
+            a_tile,
             b,
-            c_tile,
+            c_tiles,
             rows - row,
             cols,
             terms,
@@ -124,16 +129,18 @@ def tiles_of_panel(
             end,
             partials,
             kept,
+            kept_bytes,
             low,
             bias,
             divisor,
             ahead,
             ahead_step,
+            ahead_tile,
+            c_ahead,
         )
-        if ahead_step == 16:
-            ahead += 16 * steps
-        kept += kept_bytes
-        row += height
+        ahead += count * ahead_tile
+        kept += count * kept_bytes
+        row += count * height
 
 
 @resident
@@ -203,7 +210,9 @@ def contract(
         block_rows = min(block_rows, max(most_rows, fit))
     # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
     # 256).
-    b_direct = b.row == size and cols >= most_columns // 2 and rows <= 6 * most_rows
+    # Nothing beyond B's columns may be read.
+    wide = cols >= most_columns or cols == most_columns // 2
+    b_direct = b.row == size and wide and rows <= 6 * most_rows
     panel_bytes = min(block * LEAF, terms) * most_columns * size
     # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
     # again.

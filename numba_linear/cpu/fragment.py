@@ -15,7 +15,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
-`load_few_columns(…, rows)`         the same of a matrix with few rows, the last one repeated
+`load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
 `copy(shape, c, a)`                 one number
@@ -93,6 +93,10 @@ class Emitter:
         which x86 adds while loading.
         """
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
+
+    def here(self, number):
+        """The number, which LLVM must not compute with before it gets here."""
+        return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [number], True)
 
     def call(self, name, result, *args):
         function_type = ir.FunctionType(result, [x.type for x in args])
@@ -283,6 +287,7 @@ def put(typingctx, acc, c, c_row, rows, cols):
                 for r, row in enumerate(e.unpack(fragment)):
                     e.store(row, e.at(c, c_row, r, e.vector))
             with otherwise:
+                rows, cols = e.here(rows), e.here(cols)
                 inside = e.mask(cols)
                 for r, row in enumerate(e.unpack(fragment)):
                     is_row = builder.icmp_signed("<", ir.Constant(INT64, r), rows)
@@ -293,7 +298,7 @@ def put(typingctx, acc, c, c_row, rows, cols):
     return types.void(acc, *[types.intp] * 4), codegen
 
 
-def read_columns(e, a, row_offset):
+def read_columns(e, a, row_offset, cols=None):
     """The columns of a square matrix whose row r lies at a + row_offset(r), as rows.
 
     In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
@@ -302,12 +307,16 @@ def read_columns(e, a, row_offset):
     """
     n, part = e.shape.rows, 16 // e.shape.size
     halves = 2 if n > part else 1
-    half = ir.VectorType(e.scalar, n // halves).as_pointer()
+    half = Emitter(e.builder, e.shape.of(1, n // halves))
+    masks = [None] * halves
+    if cols is not None:
+        counts = [e.builder.sub(cols, ir.Constant(INT64, h * n // halves)) for h in range(halves)]
+        masks = [half.mask(count) for count in counts]
 
     def read(h, r):
         offset = ir.Constant(INT64, h * n // halves * e.shape.size)
         address = e.builder.add(e.builder.add(a, offset), row_offset(r))
-        return e.aligned(e.builder.load(e.builder.inttoptr(address, half)))
+        return half.load(e.builder.inttoptr(address, half.vector.as_pointer()), masks[h])
 
     def evens(step):
         """Of two rows, the even groups of `step` columns within `within` columns each."""
@@ -355,16 +364,17 @@ def load_columns(typingctx, square, a, a_row):
 
 
 @intrinsic
-def load_few_columns(typingctx, square, a, a_row, rows):
-    """Of a matrix with `rows` rows, the last of which is repeated."""
+def load_few_columns(typingctx, square, a, a_row, rows, cols):
+    """Of a matrix with `rows` rows, the last of which is repeated, and `cols` columns, after which
+    come +0."""
 
     def codegen(context, builder, sig, args):
-        _, a, a_row, rows = args
+        _, a, a_row, rows, cols = args
         e = Emitter(builder, square)
         last = builder.sub(rows, ir.Constant(INT64, 1))
-        return read_columns(e, a, lambda r: builder.mul(a_row, e.least(r, last)))
+        return read_columns(e, a, lambda r: builder.mul(a_row, e.least(r, last)), cols)
 
-    return square.fragment(square, types.intp, types.intp, types.intp), codegen
+    return square.fragment(square, *[types.intp] * 4), codegen
 
 
 @intrinsic

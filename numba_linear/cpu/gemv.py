@@ -10,7 +10,6 @@ from numba_linear.cpu.fragment import (
     add,
     chain,
     columns_of,
-    copy,
     finish,
     item_bytes,
     load,
@@ -94,21 +93,13 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
                 if s == 1:
                     source, acc, into = b.at + second * b.row, acc_2, into_2
                 for p in range(begin * LEAF + squares * lanes, end, lanes):
-                    steps, start = min(lanes, end - p), p
-                    if terms >= lanes:
-                        start = min(p, terms - lanes)
-                        t = load_few_columns(square(tiling), source + start * size, b.row, inside)
-                        store(t, edge, width)
-                    else:
-                        for i in range(steps):
-                            for r in range(inside):
-                                copy(
-                                    tiling,
-                                    edge + i * width + r * size,
-                                    source + r * b.row + i * size,
-                                )
-                    for i in range(p, p + steps):
-                        acc = outer(acc, a + i * size, 0, edge + (i - start) * width)
+                    steps = min(lanes, end - p)
+                    t = load_few_columns(
+                        square(tiling), source + p * size, b.row, inside, steps
+                    )
+                    store(t, edge, width)
+                    for i in range(steps):
+                        acc = outer(acc, a + (p + i) * size, 0, edge + i * width)
                     if (p + steps) % LEAF == 0:
                         store(acc, into, 0)
                         acc = zero(vector(tiling))

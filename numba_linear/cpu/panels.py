@@ -1,7 +1,8 @@
 """Packing: operands rearranged into aligned panels that a tile reads from front to back.
 
-A panel of B holds `width` columns, term after term; what stands there for columns beyond the
-matrix may be anything, for the tile never stores what it computes from them::
+A panel of B holds `width` columns, term after term. The tile never stores what it computes from
+columns beyond the matrix; 0 or a number of the matrix stands there, for the processor needs a
+hundred cycles to multiply a subnormal one that happened to lie there::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 
@@ -26,7 +27,7 @@ from numba_linear.cpu.fragment import (
     store,
 )
 from numba_linear.cpu.machine import heights, square, vector, vectors
-from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
 
@@ -58,25 +59,23 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
             store(load(vectors(tiling), b.at + p * b.col, 0), to + p * row, 0)
     elif b.row == size:
         for p in range(terms):
-            for j in range(0, cols, lanes):
+            for j in range(0, width, lanes):
                 numbers = load_part(vector(tiling), b.at + p * b.col + j * size, cols - j)
                 store(numbers, to + p * row + j * size, 0)
-    elif b.col == size and terms >= lanes:
-        # the last squares begin early: what they pack again is the same
-        for next_column in range(0, cols, lanes):
-            j = max(0, min(next_column, cols - lanes))
-            for next_term in range(0, terms, lanes):
-                p = min(next_term, terms - lanes)
-                source = b.at + j * b.row + p * size
-                target = to + p * row + j * size
-                if cols >= lanes:
+    elif b.col == size:
+        for j in range(0, width, lanes):
+            column, inside = min(j, cols - 1), max(1, cols - j)
+            for p in range(0, terms, lanes):
+                source, target = from_number(b, column, p).at, to + p * row + j * size
+                if inside >= lanes and terms - p >= lanes:
                     store(load_columns(square(tiling), source, b.row), target, row)
                 else:
-                    store(load_few_columns(square(tiling), source, b.row, cols), target, row)
+                    t = load_few_columns(square(tiling), source, b.row, inside, terms - p)
+                    put(t, target, row, terms - p, lanes)
     else:
         for p in range(terms):
-            for j in range(cols):
-                copy(tiling, to + p * row + j * size, b.at + j * b.row + p * b.col)
+            for j in range(width):
+                copy(tiling, to + p * row + j * size, from_number(b, min(j, cols - 1), p).at)
 
 
 #: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level

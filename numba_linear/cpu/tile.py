@@ -7,8 +7,10 @@ from numba_linear.cpu.fragment import (
     load,
     outer,
     prefetch,
+    prefetch_rows,
     put,
     row_bytes,
+    rows_of,
     store,
     zero,
 )
@@ -18,10 +20,12 @@ from numba_linear.cpu.rule import LEAF, pending
 
 
 @resident
-def tile(
+def tiles(
     shape,
+    count,
     a: Matrix,
     a_leaf,
+    a_tile,
     b: Matrix,
     c: Matrix,
     rows,
@@ -31,14 +35,17 @@ def tile(
     end,
     partials,
     kept,
+    kept_tile,
     low,
     bias,
     divisor: float,
     ahead,
     ahead_step,
+    ahead_tile,
+    c_ahead,
 ):
     """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf
-    C.
+    C: `count` tiles, one below the other.
 
     Parameters
     ----------
@@ -60,25 +67,30 @@ def tile(
     """
     final = max(terms - 1, 0) // LEAF
     kept -= low * fragment_bytes(shape)
-    at, bt = a.at, b.at
-    for q in range(begin, end):
-        acc = zero(shape)
-        for p in range(min(LEAF, terms - q * LEAF)):
-            prefetch(ahead + p * ahead_step)
-            acc = outer(acc, at + p * a.col, a.row, bt + p * b.col)
-        at += a_leaf
-        bt += LEAF * b.col
-        ahead += LEAF * ahead_step
+    for t in range(count):
+        at, bt, soon = a.at + t * a_tile, b.at, ahead + t * ahead_tile
+        if c_ahead:
+            prefetch_rows(shape, c.at + t * rows_of(shape) * c.row + c_ahead, c.row)
+        for q in range(begin, end):
+            acc = zero(shape)
+            for p in range(min(LEAF, terms - q * LEAF)):
+                prefetch(soon + p * ahead_step)
+                acc = outer(acc, at + p * a.col, a.row, bt + p * b.col)
+            at += a_leaf
+            bt += LEAF * b.col
+            soon += LEAF * ahead_step
 
-        levels = pending(q, final)
-        level = 0
-        while levels >> level:
-            if levels >> level & 1:
+            levels = pending(q, final)
+            level = 0
+            while levels >> level:
+                if levels >> level & 1:
+                    partial = (partials if level < low else kept) + level * fragment_bytes(shape)
+                    acc = add(load(shape, partial, row_bytes(shape)), acc)
+                level += 1
+            if q < final:
                 partial = (partials if level < low else kept) + level * fragment_bytes(shape)
-                acc = add(load(shape, partial, row_bytes(shape)), acc)
-            level += 1
-        if q < final:
-            partial = (partials if level < low else kept) + level * fragment_bytes(shape)
-            store(acc, partial, row_bytes(shape))
-        else:
-            put(finish(acc, bias, divisor), c.at, c.row, rows, cols)
+                store(acc, partial, row_bytes(shape))
+            else:
+                row = t * rows_of(shape)
+                put(finish(acc, bias, divisor), c.at + row * c.row, c.row, rows - row, cols)
+        kept += kept_tile
