@@ -55,9 +55,12 @@ FEW_ROWS, FAR = 8, 1 << 11
 #: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
 FEW_TERMS = 64
 
-#: Terms of a B read as it lies that are asked for ahead: 214 us to 198 at (8, 1024, 1024)
-#: grad_input.
-AHEAD = 32
+#: How far ahead a B that is read as it lies is asked for, at least in terms, 214 us to 198 at
+#: (8, 1024, 1024) grad_input, and in bytes, 10.6 ms to 8.3 at (1000000, 16, 16) grad_weight.
+AHEAD, AHEAD_BYTES = 32, 1 << 14
+
+#: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
+LINE, PAGE = 64, 4096
 
 #: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
 #: 16).
@@ -208,34 +211,39 @@ def contract(
     if terms <= FEW_TERMS:
         fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
         block_rows = min(block_rows, max(most_rows, fit))
-    # Reading B as it lies costs loads that straddle lines, packing it a pass: 5 % at (64, 784,
-    # 256).
-    # Nothing beyond B's columns may be read.
+    # Reading B as it lies saves packing it, a pass, which many tiles share. But where its rows
+    # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
+    # other. Nothing beyond B's columns may be read.
     wide = cols >= most_columns or cols == most_columns // 2
-    b_direct = b.row == size and wide and rows <= 6 * most_rows
+    most_tiles = 1 if b.col % PAGE == 0 else 6 if b.col % LINE == 0 else 3
+    b_direct = b.row == size and wide and rows <= most_tiles * most_rows
+    # Columns before the first at which all rows of a direct B, or else of C, begin a cache line.
+    lead, edge = 0, b.at if b_direct else c.at
+    if (b.col if b_direct else c.row) % LINE == 0 and cols >= 8 * most_columns:
+        lead = -edge % LINE // size
+    panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
     panel_bytes = min(block * LEAF, terms) * most_columns * size
     # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
     # again.
     keep = not b_direct and rows > block_rows
-    block_columns = cols
+    block_panels = panels
     if keep:
         whole = max(1, terms) * most_columns * size
         if 8 * whole <= b_bytes(tiling):
             panel_bytes = whole
-            block_columns = b_bytes(tiling) // whole * most_columns
+            block_panels = b_bytes(tiling) // whole
         else:
             keep = False
     kept_levels = max(0, levels - low)
     if kept_levels:
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
-        block_columns = min(block_columns, max(1, fit // most_columns) * most_columns)
-    block_columns = min(block_columns, cols)
-    panels = (block_columns + most_columns - 1) // most_columns
-    a_pack = apart and panels >= 4 and rows >= 2 * most_rows
+        block_panels = min(block_panels, max(1, fit // most_columns))
+    block_panels = min(block_panels, panels)
+    a_pack = apart and block_panels >= 4 and rows >= 2 * most_rows
     # A tile taller than A, which is then packed and filled up, saves another pass over a B that is
     # read as it lies: 81 GF to 177 at (7, 1024, 1024) grad_input.
     tall = 0
-    if b_direct and b.col >= 2048 and panels >= 8 and rows < most_rows:
+    if b_direct and b.col >= 2048 and block_panels >= 8 and rows < most_rows:
         least = heights(tiling)[tile_height(tiling, rows, most_rows, False)]
         if least > rows:
             tall, a_pack = least, True
@@ -243,10 +251,10 @@ def contract(
     # Working memory.
     tiles = block_rows // most_rows + len(heights(tiling))
     a_block = (block_rows + most_rows) * (block + 1) * LEAF * size if a_pack else 0
-    b_block = 0 if b_direct else (panels if keep else 1) * panel_bytes + LEAF * size
+    b_block = 0 if b_direct else (block_panels if keep else 1) * panel_bytes + LEAF * size
     partial_bytes = min(levels, low) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
-    need = a_block + b_block + partial_bytes + kept_bytes * tiles * panels + 256
+    need = a_block + b_block + partial_bytes + kept_bytes * tiles * block_panels + 256
     work = allocate(need) if need > SMALL else small
     if not work:
         return 1
@@ -256,8 +264,8 @@ def contract(
     kept = partials + partial_bytes
     bias_row = scratch(1024)
 
-    for first_column in range(0, cols, block_columns):  # 5
-        end_column = min(cols, first_column + block_columns)
+    for first_panel in range(0, panels, block_panels):  # 5
+        end_panel = min(panels, first_panel + block_panels)
         for first_row in range(0, rows, block_rows):  # 4
             some_rows = min(block_rows, rows - first_row)
             for q in range(0, leaves, block):  # 3
@@ -266,20 +274,24 @@ def contract(
                 a_part = from_number(a, first_row, q * LEAF)
                 if a_pack:
                     pack_a(tiling, a_part, some_rows, max(tall, some_rows), steps, a_packed)
-                for panel in range((end_column - first_column + most_columns - 1) // most_columns):
-                    column = first_column + panel * most_columns  # 2
-                    narrow = end_column - column <= most_columns // 2 and not a_pack
+                for panel in range(first_panel, end_panel):  # 2
+                    column = panel * most_columns
+                    if lead:
+                        column += lead - most_columns
+                    few = column < 0 or cols - column <= most_columns // 2
+                    narrow = few and not a_pack
                     width = most_columns // 2 if narrow else most_columns
                     # the last panel begins early, if it can, and computes some columns again
                     column = max(0, min(column, cols - width))
                     inside = min(width, cols - column)
                     b_panel = from_number(b, column, q * LEAF)
-                    ahead, ahead_step = from_number(b, column, q * LEAF + AHEAD).at, b.col
+                    some = max(AHEAD, AHEAD_BYTES // max(1, abs(b.col)))
+                    ahead, ahead_step = from_number(b, column, q * LEAF + some).at, b.col
                     if not b_direct:
                         packed = b_packed
                         ahead, ahead_step = from_number(b, column, end * LEAF).at, 16
                         if keep:
-                            packed += panel * panel_bytes + q * LEAF * width * size
+                            packed += (panel - first_panel) * panel_bytes + q * LEAF * width * size
                         if not keep or first_row == 0:
                             pack_b(tiling, b_panel, inside, steps, width, packed)
                         b_panel = Matrix(packed, size, width * size)
@@ -303,7 +315,7 @@ def contract(
                         q,
                         end,
                         partials,
-                        kept + panel * tiles * kept_bytes,
+                        kept + (panel - first_panel) * tiles * kept_bytes,
                         kept_bytes,
                         low,
                         bias_at,
