@@ -89,13 +89,13 @@ def tiles_of_panel(
     divisor: float,
     ahead,
     ahead_step,
+    ahead_tile,
 ):
     """Loop 1: the tiles of one panel of B, for the leaves begin … end-1."""
     size = item_bytes(tiling)
     narrow = width < columns_of(tiling)
     steps = min(terms, end * LEAF) - begin * LEAF
     short = not a_packed and a.col == size and terms * size <= 512 and rows > 1000
-    ahead_tile = 16 * steps if ahead_step == 16 else 0
     row = 0
     while row < rows:
         left = rows - row
@@ -215,7 +215,7 @@ def contract(
     # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
     # other. Nothing beyond B's columns may be read.
     wide = cols >= most_columns or cols == most_columns // 2
-    most_tiles = 1 if b.col % PAGE == 0 else 6 if b.col % LINE == 0 else 3
+    most_tiles = 1 if b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
     b_direct = b.row == size and wide and rows <= most_tiles * most_rows
     # Columns before the first at which all rows of a direct B, or else of C, begin a cache line.
     lead, edge = 0, b.at if b_direct else c.at
@@ -285,11 +285,18 @@ def contract(
                     column = max(0, min(column, cols - width))
                     inside = min(width, cols - column)
                     b_panel = from_number(b, column, q * LEAF)
-                    some = max(AHEAD, AHEAD_BYTES // max(1, abs(b.col)))
-                    ahead, ahead_step = from_number(b, column, q * LEAF + some).at, b.col
-                    if not b_direct:
+                    if b_direct:
+                        # by the first of several tiles the first line of all terms of the panels
+                        # to the right, by the second their second …; by a single tile these terms
+                        some = max(AHEAD, AHEAD_BYTES // max(1, abs(b.col)))
+                        ahead = from_number(b, column, q * LEAF + some).at
+                        if rows > most_rows:
+                            ahead = b_panel.at + width * size
+                        ahead_step, ahead_tile = b.col, min(LINE, (rows - 1) // most_rows * LINE)
+                    else:
                         packed = b_packed
-                        ahead, ahead_step = from_number(b, column, end * LEAF).at, 16
+                        ahead = from_number(b, column, end * LEAF).at
+                        ahead_step, ahead_tile = 16, 16 * steps
                         if keep:
                             packed += (panel - first_panel) * panel_bytes + q * LEAF * width * size
                         if not keep or first_row == 0:
@@ -322,6 +329,7 @@ def contract(
                         divisor,
                         ahead,
                         ahead_step,
+                        ahead_tile,
                     )
     if need > SMALL:
         release(work)
