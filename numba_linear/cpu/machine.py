@@ -95,7 +95,7 @@ def tiling_for(dtype, threads=False):
         columns=TILE_VECTORS * lanes,
         block_leaves=16 // (dtype.bitwidth // 8),
         a_bytes=cache_bytes(2) * 3 // 8,
-        b_bytes=min(cache_bytes(3) // 2, 16 << 20),
+        b_bytes=min(cache_bytes(3) // 2, 24 << 20),
         threads=threads,
     )
 
