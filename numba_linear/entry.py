@@ -88,35 +88,44 @@ def offset(x, own, k):
     return total
 
 
-@resident
-def overlap(x: Operand, y: Operand, size) -> int:
-    """Whether two arrays may share memory.
+@inlined
+def reach(x):
+    """The addresses of the first and the last number of an array that has any."""
+    low = high = address(x)
+    for d in range(ndim(x)):
+        extent = (dim(x, d) - 1) * stride(x, d)
+        low, high = low + min(0, extent), high + max(0, extent)
+    return low, high
 
-    They do not if the bytes from the first to the last are apart, nor if both are made of rows the
-    same stride apart, such as columns of one buffer, and the bytes of a row are.
+
+@inlined
+def overlap(x, x_reach, y, size):
+    """Whether two arrays may share memory; most are told apart by where they begin and end."""
+    low, high = reach(y)
+    return x_reach[0] < high + size and low < x_reach[1] + size and interleaved(x, y, size) != 0
+
+
+@resident
+def interleaved(x: Operand, y: Operand, size) -> int:
+    """0 for arrays that share no memory though one begins before the other ends.
+
+    So are empty ones, and those made of rows the same stride apart, such as columns of one buffer,
+    if the bytes of a row are apart.
     """
-    x_low = x_high = x_row = 0
+    x_row = y_row = 0
     for d in range(ndim(x)):
         if dim(x, d) == 0:
-            return False
-        reach = (dim(x, d) - 1) * stride(x, d)
-        x_low, x_high = x_low + min(0, reach), x_high + max(0, reach)
-        x_row = abs(reach)
-    y_low = y_high = y_row = 0
+            return 0
+        x_row = abs((dim(x, d) - 1) * stride(x, d))
     for d in range(ndim(y)):
         if dim(y, d) == 0:
-            return False
-        reach = (dim(y, d) - 1) * stride(y, d)
-        y_low, y_high = y_low + min(0, reach), y_high + max(0, reach)
-        y_row = abs(reach)
-    x_first, y_first = address(x) + x_low, address(y) + y_low
-    apart = y_first - x_first
-    if apart > x_high - x_low + size - 1 or -apart > y_high - y_low + size - 1:
-        return False
+            return 0
+        y_row = abs((dim(y, d) - 1) * stride(y, d))
     step = rows_stride(x, 1)
     if step == NO_STRIDE or step <= 0 or step != rows_stride(y, 1):
-        return True
-    return apart % step < x_row + size or step - apart % step < y_row + size
+        return 1
+    apart = reach(y)[0] - reach(x)[0]
+    return int(apart % step < x_row + size or step - apart % step < y_row + size)
 
 
 # --------------------------------------------------------------------------------------
@@ -280,12 +289,12 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
     if biased and (ndim(b) != 1 or dim(b, 0) != m):
         return SHAPES
     if mode < FRESH:
-        size = item_bytes(tiling_of(x))
-        if overlap(out, x, size):
+        size, out_reach = item_bytes(tiling_of(x)), reach(out)
+        if overlap(out, out_reach, x, size):
             return OVERLAP
-        if overlap(out, w, size):
+        if overlap(out, out_reach, w, size):
             return OVERLAP + 1
-        if biased and overlap(out, b, size):
+        if biased and overlap(out, out_reach, b, size):
             return OVERLAP + 2
     mode &= FRESH - 1
     if large(x, mode, count(x, 0) * m):
@@ -303,10 +312,10 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
     if dim(w, 0) != m or not same_batch(g, out, 1) or last(out) != n or not writable(out):
         return SHAPES
     if mode < FRESH:
-        size = item_bytes(tiling_of(g))
-        if overlap(out, g, size):
+        size, out_reach = item_bytes(tiling_of(g)), reach(out)
+        if overlap(out, out_reach, g, size):
             return OVERLAP
-        if overlap(out, w, size):
+        if overlap(out, out_reach, w, size):
             return OVERLAP + 1
     mode &= FRESH - 1
     if large(g, mode, count(g, 0) * n):
@@ -331,10 +340,10 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
     if mode < FRESH:
-        size = item_bytes(tiling_of(g))
-        if overlap(out, g, size):
+        size, out_reach = item_bytes(tiling_of(g)), reach(out)
+        if overlap(out, out_reach, g, size):
             return OVERLAP
-        if overlap(out, x, size):
+        if overlap(out, out_reach, x, size):
             return OVERLAP + 1
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
@@ -350,7 +359,7 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
         return SHAPES
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
-    if mode < FRESH and overlap(out, g, item_bytes(tiling_of(g))):
+    if mode < FRESH and overlap(out, reach(out), g, item_bytes(tiling_of(g))):
         return OVERLAP
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0)):
@@ -388,8 +397,9 @@ def run_backward(
         size = item_bytes(tiling_of(g))
         arrays = (g, x, w, out_input, out_weight, out_bias)
         for i in range(3, 6):
+            out_reach = reach(arrays[i])
             for j in range(i):
-                if overlap(arrays[i], arrays[j], size):
+                if overlap(arrays[i], out_reach, arrays[j], size):
                     return OVERLAP + 8 * (i - 3) + j
     mode &= FRESH - 1
     if large(g, mode, count(g, 0) * n):
