@@ -106,10 +106,14 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                             store(numbers, panel + (q * height + r * LEAF + p - q) * size, 0)
                     if r + 1 < inside:
                         source += a.row
-            elif a.row == size and height <= lanes:
+            elif a.row == size:
                 for p in range(begin, min(terms, begin + FEW)):
-                    numbers = load_part(vector(tiling), source + p * a.col, inside)
-                    put(numbers, panel + p * height * size, 0, 1, height)
+                    for j in range(0, height, lanes):
+                        numbers = load_part(
+                            vector(tiling), source + p * a.col + j * size, inside - j
+                        )
+                        # what it writes beyond the height, the next term's numbers replace
+                        store(numbers, panel + (p * height + j) * size, 0)
             else:
                 for p in range(begin, min(terms, begin + FEW)):
                     for r in range(height):
