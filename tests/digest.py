@@ -10,7 +10,7 @@ from operations import DTYPES, OPERATIONS, expected, operands, parts
 
 from numba_linear.commands.integers import floats
 
-SHAPES = [(1, 7, 5), (14, 32, 16), (29, 300, 47), (261, 33, 34), (40, 515, 18)]
+SHAPES = [(1, 7, 5), (14, 32, 16), (29, 300, 47), (261, 33, 34), (40, 515, 18), (16, 100, 90)]
 
 
 def digest(result):

@@ -38,6 +38,10 @@ SHAPES = [
     # Few samples, and a weight whose rows lie far apart.
     (2, 1100, 300),
     (5, 4100, 600),
+    # Rows that begin cache lines wherever the first does, few samples and many.
+    (16, 336, 290),
+    (40, 1008, 203),
+    (200, 528, 70),
 ]
 
 

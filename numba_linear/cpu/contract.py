@@ -20,7 +20,6 @@ from numba_linear.cpu.fragment import (
     fragment_bytes,
     item_bytes,
     load_part,
-    prefetch_rows,
     release,
     rows_of,
     scratch,
@@ -33,7 +32,6 @@ from numba_linear.cpu.machine import (
     block_leaves,
     block_levels,
     heights,
-    largest_tile,
     tile_shape,
     vectors,
 )
@@ -239,7 +237,8 @@ def contract(
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_panels = min(block_panels, max(1, fit // most_columns))
     block_panels = min(block_panels, panels)
-    a_pack = apart and block_panels >= 4 and rows >= 2 * most_rows
+    evict = (a.row if a.col == size else a.col) % PAGE == 0
+    a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
     # A tile taller than A, which is then packed and filled up, saves another pass over a B that is
     # read as it lies: 81 GF to 177 at (7, 1024, 1024) grad_input.
     tall = 0

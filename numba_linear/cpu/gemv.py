@@ -94,9 +94,7 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
                     source, acc, into = b.at + second * b.row, acc_2, into_2
                 for p in range(begin * LEAF + squares * lanes, end, lanes):
                     steps = min(lanes, end - p)
-                    t = load_few_columns(
-                        square(tiling), source + p * size, b.row, inside, steps
-                    )
+                    t = load_few_columns(square(tiling), source + p * size, b.row, inside, steps)
                     store(t, edge, width)
                     for i in range(steps):
                         acc = outer(acc, a + (p + i) * size, 0, edge + i * width)

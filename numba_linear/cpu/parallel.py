@@ -29,6 +29,7 @@ from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
+from numba_linear.cpu.turned import contract_turned, turns
 
 #: How a call may use threads: as many as pay, the caller's alone, or all. Without `Tiling.threads`
 #: it is the caller's alone.
@@ -51,6 +52,14 @@ def cut(extent, grain, parts, i):
     """Where the i-th of nearly equal parts begins, at a multiple of `grain`."""
     grains = (extent + grain - 1) // grain
     return min(extent, grains * i // parts * grain)
+
+
+@inlined
+def contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor):
+    """The contraction on the caller's thread."""
+    if turns(tiling, a, b, rows, cols, terms):
+        return contract_turned(tiling, a, b, c, rows, cols, terms, bias, divisor)
+    return contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
 
 
 @resident(parallel=True, ready=started)
@@ -84,7 +93,7 @@ def contract_parts(
         col = cut(cols, columns_of(tiling), col_parts, i_col)
         end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
         c_part = from_number(c, row, col)
-        failed += contract(
+        failed += contract_alone(
             alone(tiling),
             from_number(a, row, p),
             from_number(b, col, p),
@@ -144,14 +153,14 @@ def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
 @overload(contract_with)
 def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
     def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
-        return contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
+        return contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor)
 
     def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         threads, enough = 1, WORKQUEUE_WORK if for_one() else PARALLEL_WORK
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= enough):
             threads = num_threads()
         if threads == 1 or not take():
-            return contract(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
+            return contract_alone(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
         if rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
             part_terms = LEAF
             while part_terms * 8 * threads < terms:
