@@ -215,10 +215,12 @@ def contract(
     wide = cols >= most_columns or cols == most_columns // 2
     most_tiles = 1 if b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
     b_direct = b.row == size and wide and rows <= most_tiles * most_rows
-    # Columns before the first at which all rows of a direct B, or else of C, begin a cache line.
+    # Columns before the first at which all rows of a direct B, or else of C, begin a vector as
+    # aligned as it is wide: less than a narrow panel has.
+    vector_bytes = most_columns // 2 * size
     lead, edge = 0, b.at if b_direct else c.at
-    if (b.col if b_direct else c.row) % LINE == 0 and cols >= 8 * most_columns:
-        lead = -edge % LINE // size
+    if (b.col if b_direct else c.row) % vector_bytes == 0 and cols >= 8 * most_columns:
+        lead = -edge % vector_bytes // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
     panel_bytes = min(block * LEAF, terms) * most_columns * size
     # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
