@@ -35,6 +35,23 @@ class Inferer(TypeInferer):
         return self.known[asked]
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Bytecode(TranslateByteCode):
+    """Numba's pass, that reads a function once and not for all types of its arguments anew."""
+
+    _name = "numba_linear_bytecode"
+    known: ClassVar[dict[Any, Any]] = {}
+
+    def run_pass(self, state):
+        function = state.func_id.func
+        if function not in self.known:
+            super().run_pass(state)
+            self.known[function] = state.func_ir
+        state.func_ir = self.known[function].copy()
+        state.func_ir.func_id = state.func_id
+        return True
+
+
 @register_pass(mutates_CFG=False, analysis_only=False)
 class Inference(NopythonTypeInference):
     """Numba's pass, with the above."""
@@ -77,7 +94,7 @@ class Compiler(compiler.Compiler):
         self.state.library = Library(codegen, name)
         self.state.library.enable_object_caching()
         passes = PassManager("numba_linear")
-        for each in (TranslateByteCode, FixupArgs, Inference, NativeLowering, NoPythonBackend):
+        for each in (Bytecode, FixupArgs, Inference, NativeLowering, NoPythonBackend):
             passes.add_pass(each, each.name())
         passes.finalize()
         return [passes]

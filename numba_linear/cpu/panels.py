@@ -40,11 +40,11 @@ def tile_height(tiling, left, rows, narrow):
     (the same bits); else the greatest that fits.
     """
     choices = heights(tiling)
-    step = 2 if narrow else 1
     best = -1
-    for i in range(0, len(choices), step):
+    for i in range(len(choices)):
         # from the greatest down: one that finishes, or the first that does not
-        if choices[i] <= rows and (best < 0 or choices[i] >= left):
+        fits = choices[i] <= rows and not (narrow and i == 1)
+        if fits and (best < 0 or choices[i] >= left):
             best = i
     return best
 

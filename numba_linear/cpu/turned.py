@@ -12,7 +12,6 @@ from numba_linear.cpu.fragment import (
     columns_of,
     finish,
     item_bytes,
-    load_columns,
     load_few_columns,
     load_part,
     put,
@@ -70,10 +69,7 @@ def contract_turned(
                 store(numbers, bias_at, 0)
             for r in range(0, rows, lanes):
                 at = turned + j * row + r * size
-                if some - j >= lanes and rows - r >= lanes:
-                    acc = load_columns(square(tiling), at, row)
-                else:
-                    acc = load_few_columns(square(tiling), at, row, some - j, rows - r)
+                acc = load_few_columns(square(tiling), at, row, some - j, rows - r)
                 acc = finish(acc, bias_at, divisor)
                 put(acc, from_number(c, r, column + j).at, c.row, rows - r, some - j)
     release(turned)
