@@ -25,7 +25,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.gemv import SIDES, gemv_dot, gemv_rows
+from numba_linear.cpu.gemv import FEW_DOTS, few_dots, gemv_dot, gemv_rows, one_dot
 from numba_linear.cpu.machine import (
     a_bytes,
     b_bytes,
@@ -161,18 +161,22 @@ def contract(
         levels += 1
     small = scratch(SMALL)
 
-    if rows == 1 and b.col == size and terms > 0:
-        partial_bytes = levels * SIDES * most_columns * size
-        need = partial_bytes + terms * size
+    if rows <= FEW_DOTS and b.col == size and terms > 0:
+        partial_bytes = levels * fragment_bytes(few_dots(tiling))
+        need = partial_bytes + rows * terms * size
         work = allocate(need) if need > SMALL else small
         if not work:
             return 1
-        row = a.at
         if a.col != size:
-            row = work + partial_bytes
-            for p in range(terms):
-                copy(tiling, row + p * size, a.at + p * a.col)
-        gemv_dot(tiling, row, b, c.at, cols, terms, work, bias, divisor)
+            gathered = Matrix(work + partial_bytes, terms * size, size)
+            for r in range(rows):
+                for p in range(terms):
+                    copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
+            a = gathered
+        if rows == 1:
+            gemv_dot(one_dot(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
+        else:
+            gemv_dot(few_dots(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
         if need > SMALL:
             release(work)
         return 0

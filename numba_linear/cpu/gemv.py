@@ -10,7 +10,9 @@ from numba_linear.cpu.fragment import (
     add,
     chain,
     columns_of,
+    constant_word,
     finish,
+    fragment_bytes,
     item_bytes,
     load,
     load_columns,
@@ -24,33 +26,51 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import square, vector, vectors
+from numba_linear.cpu.machine import retype, row_of, square_of, vectors
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count, pending
 
-#: Squares of columns side by side in `gemv_dot`, and leaves until their sums go into the tree.
-SIDES, STRETCH = 2, 16
+#: Leaves in `gemv_dot` until their sums go into the tree.
+STRETCH = 16
 
 #: Bytes by which the second side is behind where rows may be a power of two apart, which evict
 #: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024).
 LAG = 256
 
+#: Rows of A in `gemv_dot`: as many as share a square without making it slower, and one.
+FEW_DOTS = 4
+few_dots = retype(lambda tiling: tiling.of(FEW_DOTS, tiling.columns // 2))
+one_dot = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
+
+#: Squares of columns side by side, so that there are chains enough to hide their latency.
+sides_of = constant_word(lambda dots: 2 if dots.rows == 1 else 1)
+
 
 @resident
-def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: float):
-    """C[c] = Σ_p A[p] · B[c, p], A contiguous too; two squares of columns side by side.
-
-    A chain is bound by the latency of its multiply-adds; those of the other square fill it.
+def gemv_dot(
+    dots,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    partials,
+    bias,
+    divisor: float,
+):
+    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for at most as many rows as `dots`
+    has.
     """
-    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    width = row_bytes(vector(tiling))
-    sums, edge = scratch(2048), scratch(1024)  # STRETCH · SIDES vectors; a square
+    size, lanes, width = item_bytes(dots), columns_of(dots), row_bytes(dots)
+    group = fragment_bytes(dots)  # of the sums of one square
+    sums, edge = scratch(4096), scratch(1024)  # STRETCH groups for each side; a square
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
     # From memory fewer rows at once, asked for ahead: 1.5 times as fast at (1, 4096, 4096).
     far = b.row >= 1 << 14
-    most = 1 if far else SIDES
+    most = 1 if far else sides_of(dots)
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
         # the last square begins early and computes some columns again, the same bits
@@ -60,30 +80,32 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
             p, end = begin * LEAF, min(terms, (begin + STRETCH) * LEAF)
             squares = (end - p) // lanes if inside == lanes else 0
             lag = min(squares, LAG // width) if b.row >= 2048 and sides == 2 else 0
-            ap, at = a + p * size, b.at + first * b.row + p * size
+            ap, at = a.at + p * size, b.at + first * b.row + p * size
             ap_2, at_2 = ap - lag * width, b.at + second * b.row + p * size - lag * width
-            acc, acc_2 = zero(vector(tiling)), zero(vector(tiling))
-            into, into_2 = sums, sums + width
+            acc, acc_2 = zero(dots), zero(dots)
+            into, into_2 = sums, sums + group
             for i in range(squares + lag):
                 if i < squares:
                     if far:
                         if lanes * width >= 1024:  # 1 KiB of one row: 2.3 ms to 1.9
                             row = i % lanes
                             ahead = at + row * b.row + (lanes - row) * width
-                            prefetch_rows(square(tiling), ahead, width)
+                            prefetch_rows(square_of(dots), ahead, width)
                         else:  # half as much of one row is slower than a line of each: 4.1 ms, 4.5
-                            prefetch_rows(square(tiling), at + 1024, b.row)
-                    acc = chain(acc, ap, load_columns(square(tiling), at, b.row))
+                            prefetch_rows(square_of(dots), at + 1024, b.row)
+                    t = load_columns(square_of(dots), at, b.row)
+                    acc = chain(acc, ap, a.row, rows, t)
                     if (i + 1) * lanes % LEAF == 0:
-                        store(acc, into, 0)
-                        acc = zero(vector(tiling))
-                        into += SIDES * width
+                        store(acc, into, width)
+                        acc = zero(dots)
+                        into += sides_of(dots) * group
                 if sides == 2 and i >= lag:
-                    acc_2 = chain(acc_2, ap_2, load_columns(square(tiling), at_2, b.row))
+                    t = load_columns(square_of(dots), at_2, b.row)
+                    acc_2 = chain(acc_2, ap_2, a.row, rows, t)
                     if (i - lag + 1) * lanes % LEAF == 0:
-                        store(acc_2, into_2, 0)
-                        acc_2 = zero(vector(tiling))
-                        into_2 += SIDES * width
+                        store(acc_2, into_2, width)
+                        acc_2 = zero(dots)
+                        into_2 += sides_of(dots) * group
                 ap, at = ap + width, at + width
                 ap_2, at_2 = ap_2 + width, at_2 + width
 
@@ -94,37 +116,38 @@ def gemv_dot(tiling, a, b: Matrix, c, cols, terms, partials, bias, divisor: floa
                     source, acc, into = b.at + second * b.row, acc_2, into_2
                 for p in range(begin * LEAF + squares * lanes, end, lanes):
                     steps = min(lanes, end - p)
-                    t = load_few_columns(square(tiling), source + p * size, b.row, inside, steps)
+                    t = load_few_columns(square_of(dots), source + p * size, b.row, inside, steps)
                     store(t, edge, width)
                     for i in range(steps):
-                        acc = outer(acc, a + (p + i) * size, 0, edge + i * width)
+                        line = load(row_of(dots), edge + i * width, 0)
+                        acc = chain(acc, a.at + (p + i) * size, a.row, rows, line)
                     if (p + steps) % LEAF == 0:
-                        store(acc, into, 0)
-                        acc = zero(vector(tiling))
-                        into += SIDES * width
+                        store(acc, into, width)
+                        acc = zero(dots)
+                        into += sides_of(dots) * group
                 if end % LEAF or terms == 0:
-                    store(acc, into, 0)
+                    store(acc, into, width)
 
             for q in range(begin, min(leaves, begin + STRETCH)):
                 last = q + 1 == leaves
                 levels = pending(q, leaves - 1)
                 for s in range(sides):
-                    acc = load(vector(tiling), sums + ((q - begin) * SIDES + s) * width, 0)
+                    acc = load(dots, sums + ((q - begin) * sides_of(dots) + s) * group, width)
                     level = 0
                     while levels >> level:
                         if levels >> level & 1:
-                            partial = partials + (level * SIDES + s) * width
-                            acc = add(load(vector(tiling), partial, 0), acc)
+                            partial = partials + (level * sides_of(dots) + s) * group
+                            acc = add(load(dots, partial, width), acc)
                         level += 1
                     if not last:
-                        store(acc, partials + (level * SIDES + s) * width, 0)
+                        store(acc, partials + (level * sides_of(dots) + s) * group, width)
                     else:
                         j = second if s else first
                         bias_at = 0
                         if bias:
                             bias_at = edge
-                            store(load_part(vector(tiling), bias + j * size, inside), edge, 0)
-                        put(finish(acc, bias_at, divisor), c + j * size, 0, 1, inside)
+                            store(load_part(row_of(dots), bias + j * size, inside), edge, 0)
+                        put(finish(acc, bias_at, divisor), c.at + j * size, c.row, rows, inside)
 
 
 @resident

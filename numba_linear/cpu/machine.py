@@ -120,19 +120,23 @@ a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 
 
-def _retype(result):
+def retype(result):
+    """A word that gives another shape, known while compiling."""
+
     def word(typingctx, tiling):
         return result(tiling)(tiling), lambda context, *_: context.get_dummy_value()
 
     return intrinsic(word)
 
 
-tiling_of = _retype(lambda operand: tiling_for(operand.dtype, operand.threads))
-alone = _retype(lambda tiling: tiling.alone)
-largest_tile = _retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
-square = _retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
-vector = _retype(lambda tiling: tiling.of(1, tiling.columns // 2))
-vectors = _retype(lambda tiling: tiling.of(1, tiling.columns))
+tiling_of = retype(lambda operand: tiling_for(operand.dtype, operand.threads))
+alone = retype(lambda tiling: tiling.alone)
+largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
+square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
+vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
+square_of = retype(lambda row: row.of(row.columns, row.columns))
+row_of = retype(lambda rows: rows.of(1, rows.columns))
+vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
 
 @intrinsic
