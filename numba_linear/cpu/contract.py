@@ -217,7 +217,7 @@ def contract(
     # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
     # other. Nothing beyond B's columns may be read.
     wide = cols >= most_columns or cols == most_columns // 2
-    most_tiles = 1 if b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
+    most_tiles = 1 if b.col != 0 and b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
     b_direct = b.row == size and wide and rows <= most_tiles * most_rows
     # Columns before the first at which all rows of a direct B, or else of C, begin a vector as
     # aligned as it is wide: less than a narrow panel has.
@@ -245,15 +245,18 @@ def contract(
     block_panels = min(block_panels, panels)
     evict = (a.row if a.col == size else a.col) % PAGE == 0
     a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
-    # A tile taller than A, which is then packed and filled up, saves another pass over a B that is
-    # read as it lies, 81 GF to 177 at (7, 1024, 1024) grad_input, or tiles of one row, of which
-    # each takes as long: 16 us to 9 at (3, 256, 256).
-    tall = 0
-    if 1 < rows < most_rows:
-        least = heights(tiling)[tile_height(tiling, rows, most_rows, False)]
-        alone = rows < heights(tiling)[len(heights(tiling)) - 2] and cols >= most_columns
-        if least > rows and (alone or (b_direct and b.col >= 2048 and block_panels >= 8)):
-            tall, a_pack = least, True
+    # A tile taller than A, which is then packed and filled up, or read again and again if it is one
+    # row: for want of a lower one, and where it saves another pass over a B that is read as it
+    # lies, 81 GF to 177 at (7, 1024, 1024) grad_input.
+    least = heights(tiling)[len(heights(tiling)) - 1]
+    tall = least if rows < least else 0
+    if rows == 1:
+        a = Matrix(a.at, 0, a.col)
+    elif rows < least:
+        a_pack = True
+    elif b_direct and b.col >= 2048 and block_panels >= 8 and rows < most_rows:
+        tall = heights(tiling)[tile_height(tiling, rows, most_rows, False)]
+        a_pack = tall > rows
 
     # Working memory.
     tiles = block_rows // most_rows + len(heights(tiling))
@@ -273,7 +276,9 @@ def contract(
 
     for first_panel in range(0, panels, block_panels):  # 5
         end_panel = min(panels, first_panel + block_panels)
-        for first_row in range(0, rows, block_rows):  # 4
+        for next_row in range(0, rows, block_rows):  # 4
+            # the last block begins early, if it can, to be as high as a tile
+            first_row = max(0, min(next_row, rows - least))
             some_rows = min(block_rows, rows - first_row)
             for q in range(0, leaves, block):  # 3
                 end = min(leaves, q + block)
@@ -286,7 +291,7 @@ def contract(
                     if lead:
                         column += lead - most_columns
                     few = column < 0 or cols - column <= most_columns // 2
-                    narrow = few and not a_pack
+                    narrow = few and (tall == least or not a_pack)
                     width = most_columns // 2 if narrow else most_columns
                     # the last panel begins early, if it can, and computes some columns again
                     column = max(0, min(column, cols - width))

@@ -195,7 +195,9 @@ def chain(typingctx, acc, a, a_row, rows, t):
         e = Emitter(builder, acc)
         fragment, a, a_row, rows, t_rows = args
         last = builder.sub(rows, ir.Constant(INT64, 1))
-        starts = [builder.add(a, builder.mul(a_row, e.least(r, last))) for r in range(acc.rows)]
+        starts = [a]
+        for r in range(1, acc.rows):
+            starts.append(builder.add(a, builder.mul(a_row, e.least(r, last))))
         sums = e.unpack(fragment)
         for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
             for r, start in enumerate(starts):

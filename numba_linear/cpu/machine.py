@@ -19,8 +19,8 @@ TILE_ROWS = {64: 12, 32: 6, 16: 4}
 TILE_VECTORS = 2
 
 # Lower tiles for the rows left over. Each costs 0.1 s to compile, so half as wide panels, the
-# rarer, have all but the second, and none has 2 of 12: for want of sums, 4 rows take no longer.
-HEIGHTS = {12: (12, 8, 4, 1), 6: (6, 4, 2, 1), 4: (4, 2, 1)}
+# rarer, have all but the second, and the least is as high as takes no longer than one row.
+HEIGHTS = {12: (12, 8, 4), 6: (6, 4, 2), 4: (4, 3, 2)}
 
 
 @functools.cache
