@@ -102,30 +102,35 @@ def reach(x):
 def overlap(x, x_reach, y, size):
     """Whether two arrays may share memory; most are told apart by where they begin and end."""
     low, high = reach(y)
-    return x_reach[0] < high + size and low < x_reach[1] + size and interleaved(x, y, size) != 0
+    return x_reach[0] < high + size and low < x_reach[1] + size and interleaved(x, y, size) == 0
 
 
 @resident
 def interleaved(x: Operand, y: Operand, size) -> int:
-    """0 for arrays that share no memory though one begins before the other ends.
-
-    So are empty ones, and those made of rows the same stride apart, such as columns of one buffer,
-    if the bytes of a row are apart.
-    """
-    x_row = y_row = 0
+    """1 for arrays of which one begins before the other ends and that yet share no memory: empty
+    ones, and those whose rows lie a common step apart, such as columns of one buffer."""
+    step = x_row = y_row = 0
     for d in range(ndim(x)):
         if dim(x, d) == 0:
-            return 0
+            return 1
+        if d < ndim(x) - 1 and dim(x, d) > 1:
+            step = stride(x, d)
         x_row = abs((dim(x, d) - 1) * stride(x, d))
     for d in range(ndim(y)):
         if dim(y, d) == 0:
-            return 0
+            return 1
         y_row = abs((dim(y, d) - 1) * stride(y, d))
-    step = rows_stride(x, 1)
-    if step == NO_STRIDE or step <= 0 or step != rows_stride(y, 1):
-        return 1
-    apart = reach(y)[0] - reach(x)[0]
-    return int(apart % step < x_row + size or step - apart % step < y_row + size)
+    if step <= 0:
+        return 0
+    # Modulo the step an array is one row, if all strides but the last are multiples of it.
+    for d in range(ndim(x) - 1):
+        if dim(x, d) > 1 and stride(x, d) % step != 0:
+            return 0
+    for d in range(ndim(y) - 1):
+        if dim(y, d) > 1 and stride(y, d) % step != 0:
+            return 0
+    apart = (reach(y)[0] - reach(x)[0]) % step
+    return int(apart >= x_row + size and step - apart >= y_row + size)
 
 
 # --------------------------------------------------------------------------------------
