@@ -9,7 +9,8 @@ from numba_linear.commands import info
 HERE = Path(__file__).parent
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, GREY = "#56B4E9", "#777777"
 COLORS = {"numba_linear": BLUE, "NumPy": ORANGE, "PyTorch": GREEN}
 MARKERS = {"numba_linear": "o", "NumPy": "s", "PyTorch": "^"}
 

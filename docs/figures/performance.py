@@ -5,13 +5,14 @@ On a quiet machine, `python docs/figures/measure.py bench` measures it anew.
 
 import functools
 
-from common import BLUE, GREEN, ORANGE, PANEL, PURPLE, machine_of_bench, read
+from common import BLUE, GREEN, ORANGE, PANEL, PURPLE, SKY, machine_of_bench, read
 
 STYLE = {
     "forward": (BLUE, "o"),
     "grad_input": (ORANGE, "s"),
     "grad_weight": (GREEN, "^"),
     "forward + backward": (PURPLE, "D"),
+    "forward, w = wt.T": (SKY, "v"),
 }
 DTYPES = ("float32", "float64")
 #: The groups that are drawn; the others have so few numbers that the table holds them.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from numba_linear.commands import cuda, peers
-from numba_linear.commands.peers import FORWARD_BACKWARD, Shape
+from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, Shape
 from numba_linear.commands.timing import Contestant
 
 #: The package's calls, and after them what they are held against, for an operation, a shape, a
@@ -118,7 +118,7 @@ GROUPS = {
     "njit": Group(
         "time of np.dot + b / ours, in @njit",
         SMALL + MEDIUM,
-        operations=("forward",),
+        operations=("forward", FORWARD_STORED),
         contest=peers.compiled,
         threads="one",
         needs="scipy",

@@ -6,15 +6,15 @@ from typing import Any
 
 from numba_linear.commands import UserError
 from numba_linear.commands.groups import GROUPS, LAYER, Cell, Table
-from numba_linear.commands.peers import FORWARD_BACKWARD, installed
+from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, installed
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart, each with a shape of its own.
 MARKS: dict[str, dict[str, Any]] = {
     operation: {"color": color, "marker": marker, "linestyle": "none", "markersize": 5}
     for operation, color, marker in zip(
-        (*LAYER, FORWARD_BACKWARD),
-        ("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
-        "os^D",
+        (*LAYER, FORWARD_BACKWARD, FORWARD_STORED),
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"),
+        "os^Dv",
         strict=True,
     )
 }

@@ -163,7 +163,7 @@ def contract(
 
     if rows <= FEW_DOTS and b.col == size and terms > 0:
         partial_bytes = levels * fragment_bytes(few_dots(tiling))
-        need = partial_bytes + rows * terms * size
+        need = partial_bytes + (rows * terms * size if a.col != size else 0)
         work = allocate(need) if need > SMALL else small
         if not work:
             return 1

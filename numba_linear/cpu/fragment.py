@@ -201,7 +201,9 @@ def chain(typingctx, acc, a, a_row, rows, t):
         sums = e.unpack(fragment)
         for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
             for r, start in enumerate(starts):
-                number = e.aligned(builder.load(e.at(start, ir.Constant(INT64, acc.size), p, e.scalar)))
+                number = e.aligned(
+                    builder.load(e.at(start, ir.Constant(INT64, acc.size), p, e.scalar))
+                )
                 sums[r] = e.fma(e.splat(number), columns, sums[r])
         return e.pack(sums)
 

@@ -23,8 +23,8 @@ from numba_linear.cpu.machine import square, vector
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
 
-#: Bytes of Cᵀ at a time, which wait in the second-level cache.
-TURNED = 256 << 10
+#: Bytes of Cᵀ at a time, which wait in the second-level cache; and of a B from which on it pays.
+TURNED, LEAST = 256 << 10, 32 << 10
 
 
 @inlined
@@ -35,6 +35,7 @@ def turns(tiling, a, b, rows, cols, terms):
     return (
         a.col == size
         and b.col == size
+        and cols * terms * size >= LEAST
         and 2 * rows * (terms + cols) <= cols * terms
         and -rows % lanes * 8 <= rows
         and b.row % PAGE != 0

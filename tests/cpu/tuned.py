@@ -22,7 +22,7 @@ contract.SMALL = 0  # all working memory from the heap
 contract.FEW_ROWS, contract.FAR = 20, 1  # B row by row, some of the digest's shapes
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
 contract.AHEAD = contract.AHEAD_BYTES = 0
-turned.TURNED = 1 << 10
+turned.TURNED, turned.LEAST = 1 << 10, 0
 gemv.SIDES = 1
 parallel.PARALLEL_WORK = parallel.WORKQUEUE_WORK = 1  # threads for every call
 print(digest.of_package())

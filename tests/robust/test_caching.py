@@ -19,12 +19,12 @@ ONE_FUNCTION = """
 import sys
 
 from numba import float32, float64
-from numba_linear.entry import overlap
+from numba_linear.entry import interleaved
 from numba_linear.operand import Operand
 
 for name in sys.argv[1:]:
-    overlap.resident.load(Operand({"float32": float32, "float64": float64}[name]))
-stats = overlap.resident.dispatcher.stats
+    interleaved.resident.load(Operand({"float32": float32, "float64": float64}[name]))
+stats = interleaved.resident.dispatcher.stats
 print(sum(stats.cache_hits.values()), "read", sum(stats.cache_misses.values()), "compiled")
 """
 
