@@ -245,9 +245,9 @@ def contract(
     block_panels = min(block_panels, panels)
     evict = (a.row if a.col == size else a.col) % PAGE == 0
     a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
-    # A tile taller than A, which is then packed and filled up, or read again and again if it is one
-    # row: for want of a lower one, and where it saves another pass over a B that is read as it
-    # lies, 81 GF to 177 at (7, 1024, 1024) grad_input.
+    # A tile taller than A, which is then packed and filled up, or, one row, read again and again:
+    # for want of a lower one, and where it saves another pass over a B that is read as it lies,
+    # 81 GF to 177 at (7, 1024, 1024) grad_input.
     least = heights(tiling)[len(heights(tiling)) - 1]
     tall = least if rows < least else 0
     if rows == 1:

@@ -195,9 +195,8 @@ def chain(typingctx, acc, a, a_row, rows, t):
         e = Emitter(builder, acc)
         fragment, a, a_row, rows, t_rows = args
         last = builder.sub(rows, ir.Constant(INT64, 1))
-        starts = [a]
-        for r in range(1, acc.rows):
-            starts.append(builder.add(a, builder.mul(a_row, e.least(r, last))))
+        others = [builder.mul(a_row, e.least(r, last)) for r in range(1, acc.rows)]
+        starts = [a, *[builder.add(a, offset) for offset in others]]
         sums = e.unpack(fragment)
         for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
             for r, start in enumerate(starts):

@@ -60,16 +60,16 @@ def gemv_dot(
     bias,
     divisor: float,
 ):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for at most as many rows as `dots`
-    has.
-    """
+    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for no more rows than `dots`."""
     size, lanes, width = item_bytes(dots), columns_of(dots), row_bytes(dots)
     group = fragment_bytes(dots)  # of the sums of one square
     sums, edge = scratch(4096), scratch(1024)  # STRETCH groups for each side; a square
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # From memory fewer rows at once, asked for ahead: 1.5 times as fast at (1, 4096, 4096).
-    far = b.row >= 1 << 14
+    # Small squares of rows that lie in memory: fewer rows at once, a line of each asked for ahead,
+    # 7.0 ms to 5.2 at (1, 4096, 4096), float64. Large ones are slower so, 1.6 ms to 2.8 on two
+    # threads.
+    far = b.row >= 1 << 14 and lanes * width < 1024
     most = 1 if far else sides_of(dots)
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
@@ -87,12 +87,7 @@ def gemv_dot(
             for i in range(squares + lag):
                 if i < squares:
                     if far:
-                        if lanes * width >= 1024:  # 1 KiB of one row: 2.3 ms to 1.9
-                            row = i % lanes
-                            ahead = at + row * b.row + (lanes - row) * width
-                            prefetch_rows(square_of(dots), ahead, width)
-                        else:  # half as much of one row is slower than a line of each: 4.1 ms, 4.5
-                            prefetch_rows(square_of(dots), at + 1024, b.row)
+                        prefetch_rows(square_of(dots), at + 512, b.row)
                     t = load_columns(square_of(dots), at, b.row)
                     acc = chain(acc, ap, a.row, rows, t)
                     if (i + 1) * lanes % LEAF == 0:
