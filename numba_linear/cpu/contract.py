@@ -259,12 +259,12 @@ def contract(
         a_pack = tall > rows
 
     # Working memory.
-    tiles = block_rows // most_rows + len(heights(tiling))
+    slots = block_rows // most_rows + len(heights(tiling))
     a_block = (block_rows + most_rows) * (block + 1) * LEAF * size if a_pack else 0
     b_block = 0 if b_direct else (block_panels if keep else 1) * panel_bytes + LEAF * size
     partial_bytes = min(levels, low) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
-    need = a_block + b_block + partial_bytes + kept_bytes * tiles * block_panels + 256
+    need = a_block + b_block + partial_bytes + kept_bytes * slots * block_panels + 256
     work = allocate(need) if need > SMALL else small
     if not work:
         return 1
@@ -334,7 +334,7 @@ def contract(
                         q,
                         end,
                         partials,
-                        kept + (panel - first_panel) * tiles * kept_bytes,
+                        kept + (panel - first_panel) * slots * kept_bytes,
                         kept_bytes,
                         low,
                         bias_at,

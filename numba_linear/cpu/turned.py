@@ -2,7 +2,7 @@
 
 A tile wants the columns of a term side by side. Where the terms of both operands are contiguous,
 as in forward, one of them is transposed while it is packed: B, or here A and afterwards C. The
-same sums, so the same bits; with few rows a fifth less time: 29 us to 24 at (32, 256, 256).
+same sums, so the same bits; with few rows a fifth less time: 32 us to 26 at (32, 256, 256).
 """
 
 from numba_linear.cpu.compiler import inlined
@@ -23,8 +23,9 @@ from numba_linear.cpu.machine import square, vector
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.resident import resident
 
-#: Bytes of Cᵀ at a time, which wait in the second-level cache; and of a B from which on it pays.
-TURNED, LEAST = 256 << 10, 32 << 10
+#: Bytes of Cᵀ at a time, which wait in the second-level cache, and of its rows up to which enough
+#: of them do, since A is packed for each time anew; bytes of a B from which on it pays.
+TURNED, WIDEST, LEAST = 256 << 10, 1 << 10, 32 << 10
 
 
 @inlined
@@ -35,6 +36,7 @@ def turns(tiling, a, b, rows, cols, terms):
     return (
         a.col == size
         and b.col == size
+        and rows * size <= WIDEST
         and cols * terms * size >= LEAST
         and 2 * rows * (terms + cols) <= cols * terms
         and -rows % lanes * 8 <= rows
