@@ -25,7 +25,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.gemv import FEW_DOTS, few_dots, gemv_dot, gemv_rows, one_dot
+from numba_linear.cpu.gemv import FEW_DOTS, few_dots, gemv_dot, gemv_rows
 from numba_linear.cpu.machine import (
     a_bytes,
     b_bytes,
@@ -33,6 +33,7 @@ from numba_linear.cpu.machine import (
     block_levels,
     heights,
     tile_shape,
+    vector,
     vectors,
 )
 from numba_linear.cpu.matrix import Matrix, from_number
@@ -174,7 +175,7 @@ def contract(
                     copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
             a = gathered
         if rows == 1:
-            gemv_dot(one_dot(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
+            gemv_dot(vector(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
         else:
             gemv_dot(few_dots(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
         if need > SMALL:

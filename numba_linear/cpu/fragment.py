@@ -10,7 +10,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
 `chain(acc, a, a_row, rows, t)`     for every row p of t: acc[r, c] ← fma(a[r, p], t[p, c],
-                                    acc[r, c]), where `rows` and on are like the last of a
+                                    acc[r, c]); a has `rows` rows, the last one repeated
 `add(left, right)`                  left + right
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix

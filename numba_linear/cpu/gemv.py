@@ -38,10 +38,9 @@ STRETCH = 16
 #: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024).
 LAG = 256
 
-#: Rows of A in `gemv_dot`: as many as share a square without making it slower, and one.
+#: Rows of A in `gemv_dot`, if more than one: as many as share a square without making it slower.
 FEW_DOTS = 4
 few_dots = retype(lambda tiling: tiling.of(FEW_DOTS, tiling.columns // 2))
-one_dot = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 
 #: Squares of columns side by side, so that there are chains enough to hide their latency.
 sides_of = constant_word(lambda dots: 2 if dots.rows == 1 else 1)
