@@ -99,38 +99,51 @@ def reach(x):
 
 
 @inlined
-def overlap(x, x_reach, y, size):
-    """Whether two arrays may share memory; most are told apart by where they begin and end."""
-    low, high = reach(y)
-    return x_reach[0] < high + size and low < x_reach[1] + size and interleaved(x, y, size) == 0
+def overlap(x, low, high, y, size):
+    """Whether two arrays may share memory, x with its first number at `low` and its last at
+    `high`; most are told apart by where they begin and end."""
+    y_low, y_high = reach(y)
+    return low < y_high + size and y_low < high + size and interleaved(x, y, size) == 0
+
+
+#: What `row_reach` returns instead of a distance.
+UNEVEN, EMPTY = -1, -2
+
+
+@inlined
+def row_reach(x, step):
+    """Bytes from the first to the last number of each row of x, if the rows begin multiples of
+    `step` apart."""
+    row, uneven = 0, step <= 0
+    for d in range(ndim(x)):
+        extent = abs((dim(x, d) - 1) * stride(x, d))
+        if dim(x, d) == 0:
+            return EMPTY
+        if d == ndim(x) - 1:
+            row = extent
+        elif extent != 0 and stride(x, d) % step != 0:
+            uneven = True
+    return UNEVEN if uneven else row
 
 
 @resident
 def interleaved(x: Operand, y: Operand, size) -> int:
     """1 for arrays of which one begins before the other ends and that yet share no memory: empty
     ones, and those whose rows lie a common step apart, such as columns of one buffer."""
-    step = x_row = y_row = 0
-    for d in range(ndim(x)):
-        if dim(x, d) == 0:
-            return 1
-        if d < ndim(x) - 1 and dim(x, d) > 1:
-            step = stride(x, d)
-        x_row = abs((dim(x, d) - 1) * stride(x, d))
-    for d in range(ndim(y)):
-        if dim(y, d) == 0:
-            return 1
-        y_row = abs((dim(y, d) - 1) * stride(y, d))
-    if step <= 0:
-        return 0
-    # Modulo the step an array is one row, if all strides but the last are multiples of it.
+    step = 0
     for d in range(ndim(x) - 1):
-        if dim(x, d) > 1 and stride(x, d) % step != 0:
-            return 0
-    for d in range(ndim(y) - 1):
-        if dim(y, d) > 1 and stride(y, d) % step != 0:
-            return 0
-    apart = (reach(y)[0] - reach(x)[0]) % step
-    return int(apart >= x_row + size and step - apart >= y_row + size)
+        if dim(x, d) > 1:
+            step = stride(x, d)
+    x_row, y_row = row_reach(x, step), row_reach(y, step)
+    if x_row == EMPTY or y_row == EMPTY:
+        return 1
+    if x_row == UNEVEN or y_row == UNEVEN:
+        return 0
+    # modulo the step each array is one row
+    x_low, _ = reach(x)
+    y_low, _ = reach(y)
+    apart = (y_low - x_low) % step
+    return 1 if apart >= x_row + size and step - apart >= y_row + size else 0
 
 
 # --------------------------------------------------------------------------------------
@@ -294,12 +307,13 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
     if biased and (ndim(b) != 1 or dim(b, 0) != m):
         return SHAPES
     if mode < FRESH:
-        size, out_reach = item_bytes(tiling_of(x)), reach(out)
-        if overlap(out, out_reach, x, size):
+        size = item_bytes(tiling_of(x))
+        low, high = reach(out)
+        if overlap(out, low, high, x, size):
             return OVERLAP
-        if overlap(out, out_reach, w, size):
+        if overlap(out, low, high, w, size):
             return OVERLAP + 1
-        if biased and overlap(out, out_reach, b, size):
+        if biased and overlap(out, low, high, b, size):
             return OVERLAP + 2
     mode &= FRESH - 1
     if large(x, mode, count(x, 0) * m):
@@ -317,10 +331,11 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
     if dim(w, 0) != m or not same_batch(g, out, 1) or last(out) != n or not writable(out):
         return SHAPES
     if mode < FRESH:
-        size, out_reach = item_bytes(tiling_of(g)), reach(out)
-        if overlap(out, out_reach, g, size):
+        size = item_bytes(tiling_of(g))
+        low, high = reach(out)
+        if overlap(out, low, high, g, size):
             return OVERLAP
-        if overlap(out, out_reach, w, size):
+        if overlap(out, low, high, w, size):
             return OVERLAP + 1
     mode &= FRESH - 1
     if large(g, mode, count(g, 0) * n):
@@ -345,10 +360,11 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
     if mode < FRESH:
-        size, out_reach = item_bytes(tiling_of(g)), reach(out)
-        if overlap(out, out_reach, g, size):
+        size = item_bytes(tiling_of(g))
+        low, high = reach(out)
+        if overlap(out, low, high, g, size):
             return OVERLAP
-        if overlap(out, out_reach, x, size):
+        if overlap(out, low, high, x, size):
             return OVERLAP + 1
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
@@ -364,8 +380,10 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
         return SHAPES
     if reduction == MEAN and count(g, 1) == 0:
         return EMPTY_MEAN
-    if mode < FRESH and overlap(out, reach(out), g, item_bytes(tiling_of(g))):
-        return OVERLAP
+    if mode < FRESH:
+        low, high = reach(out)
+        if overlap(out, low, high, g, item_bytes(tiling_of(g))):
+            return OVERLAP
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0)):
         return LARGE
@@ -402,9 +420,9 @@ def run_backward(
         size = item_bytes(tiling_of(g))
         arrays = (g, x, w, out_input, out_weight, out_bias)
         for i in range(3, 6):
-            out_reach = reach(arrays[i])
+            low, high = reach(arrays[i])
             for j in range(i):
-                if overlap(arrays[i], out_reach, arrays[j], size):
+                if overlap(arrays[i], low, high, arrays[j], size):
                     return OVERLAP + 8 * (i - 3) + j
     mode &= FRESH - 1
     if large(g, mode, count(g, 0) * n):

@@ -7,7 +7,7 @@ at aligned groups of leaves, which are nodes of the rule's tree.
 from numba import prange, types
 from numba.extending import overload
 
-from numba_linear.cpu.compiler import inlined
+from numba_linear.cpu.compiler import INLINED, inlined
 from numba_linear.cpu.contract import contract
 from numba_linear.cpu.fragment import (
     add,
@@ -150,7 +150,7 @@ def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
     """`contract`, on several threads where there is code for them and the mode says so."""
 
 
-@overload(contract_with)
+@overload(contract_with, jit_options=INLINED)
 def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
     def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         return contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor)
@@ -162,9 +162,10 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
         if threads == 1 or not take():
             return contract_alone(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
         if rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
-            part_terms = LEAF
-            while part_terms * 8 * threads < terms:
-                part_terms *= 2
+            leaves = 1
+            while leaves * LEAF * 8 * threads < terms:
+                leaves *= 2
+            part_terms = leaves * LEAF
             failed = contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
         else:
             row_parts, col_parts = threads, 1
@@ -221,7 +222,7 @@ def contract_scattered(
     """Where the rows of C are not contiguous: block by block by way of one whose rows are."""
     size, most = item_bytes(tiling), 256
     block = allocate(min(rows, most) * min(cols, most) * size)
-    failed = int(block == 0)
+    failed = 0 if block else 1
     for i in range(0, rows, most):
         for j in range(0, cols, most):
             if failed:

@@ -53,7 +53,7 @@ def contract_turned(
     row = (rows * size + LINE - 1) // LINE * LINE
     most = min(cols, max(TURNED // row // lanes, 1) * lanes)
     turned = allocate(most * row)
-    failed = int(turned == 0)
+    failed = 0 if turned else 1
     bias_part = scratch(64)
     for column in range(0, cols, most):
         some = min(most, cols - column)
