@@ -98,7 +98,7 @@ def tiles_of_panel(
     row = 0
     while row < rows:
         left = rows - row
-        index = tile_height(tiling, left, tall, narrow)
+        index = tile_height(tiling, left, tall)
         height = heights(tiling)[index]
         count = max(1, left // height)
         # where rows are left over, a tile begins early and computes some again, the same bits
@@ -117,7 +117,7 @@ def tiles_of_panel(
             a_leaf, a_tile = LEAF * height * size, height * (steps + LEAF) * size
             a_packed += count * a_tile
         tiles(
-            tile_shape(tiling, len(heights(tiling)) + max(0, index - 1) if narrow else index),
+            tile_shape(tiling, index + (len(heights(tiling)) if narrow else 0)),
             count,
             a_tiles,
             a_leaf,
@@ -256,7 +256,7 @@ def contract(
     elif rows < least:
         a_pack = True
     elif b_direct and b.col >= 2048 and block_panels >= 8 and rows < most_rows:
-        tall = heights(tiling)[tile_height(tiling, rows, most_rows, False)]
+        tall = heights(tiling)[tile_height(tiling, rows, most_rows)]
         a_pack = tall > rows
 
     # Working memory.
@@ -291,8 +291,7 @@ def contract(
                     column = panel * most_columns
                     if lead:
                         column += lead - most_columns
-                    few = column < 0 or cols - column <= most_columns // 2
-                    narrow = few and (tall == least or not a_pack)
+                    narrow = column < 0 or cols - column <= most_columns // 2
                     width = most_columns // 2 if narrow else most_columns
                     # the last panel begins early, if it can, and computes some columns again
                     column = max(0, min(column, cols - width))

@@ -18,8 +18,8 @@ from numba_linear.cpu.resident import OneOf
 TILE_ROWS = {64: 12, 32: 6, 16: 4}
 TILE_VECTORS = 2
 
-# Lower tiles for the rows left over. Each costs 0.1 s to compile, so half as wide panels, the
-# rarer, have all but the second, and the least is as high as takes no longer than one row.
+# Lower tiles for the rows left over. Each costs twice 0.1 s to compile, for whole panels and for
+# half as wide ones, so they are few, and the least is as high as takes no longer than one row.
 HEIGHTS = {12: (12, 8, 4), 6: (6, 4, 2), 4: (4, 3, 2)}
 
 
@@ -79,7 +79,7 @@ class Tiling(Shape):
         """Every tile: those for whole panels, then those for half as wide ones."""
         wide = [Shape(self.dtype, h, self.columns) for h in self.heights]
         narrow = [Shape(self.dtype, h, self.columns // 2) for h in self.heights]
-        return wide + narrow[:1] + narrow[2:]
+        return wide + narrow
 
 
 @register_model(Tiling)

@@ -33,7 +33,7 @@ from numba_linear.cpu.rule import LEAF
 
 
 @inlined
-def tile_height(tiling, left, rows, narrow):
+def tile_height(tiling, left, rows):
     """The index among the heights for the next tile, with `left` of `rows` rows still to do.
 
     The least height that finishes them, if the tile may begin early and compute some rows again
@@ -43,8 +43,7 @@ def tile_height(tiling, left, rows, narrow):
     best = -1
     for i in range(len(choices)):
         # from the greatest down: one that finishes, or the first that does not
-        fits = choices[i] <= rows and not (narrow and i == 1)
-        if fits and (best < 0 or choices[i] >= left):
+        if choices[i] <= rows and (best < 0 or choices[i] >= left):
             best = i
     return best
 
@@ -94,7 +93,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
         row = 0
         panel = to
         while row < rows:
-            height = heights(tiling)[tile_height(tiling, rows - row, tall, False)]
+            height = heights(tiling)[tile_height(tiling, rows - row, tall)]
             row = max(0, min(row, rows - height))
             inside = min(height, rows)
             source = a.at + row * a.row
