@@ -9,6 +9,7 @@ from numba.extending import intrinsic
 
 from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, MEMORY, OVERLAP, SHAPES
 from numba_linear.cpu.compiler import inlined
+from numba_linear.cpu.contract import gives_sums
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
@@ -190,6 +191,7 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols,
             bias,
             bias_step,
             0.0,
+            0,
         )
     return MEMORY if failed else FINE
 
@@ -232,8 +234,9 @@ def by_feature(x, copied):
 
 
 @resident
-def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
-    """③–⑦ for each sample, or their mean or sum over the batch."""
+def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode, sums) -> int:
+    """③–⑦ for each sample, or their mean or sum over the batch, and with the latter, in `sums`, if
+    it is not 0, ⑧–⑪."""
     tiling = tiling_of(g)
     K, m, n = count(g, 1), last(g), last(x)
     out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
@@ -242,7 +245,7 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
             a, b = by_sample(g, k), by_sample(x, k)
-            failed += contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0)
+            failed += contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0, 0)
         return MEMORY if failed else FINE
     g_copy, x_copy = gather(g), gather(x)
     if g_copy == NO_MEMORY or x_copy == NO_MEMORY:
@@ -250,10 +253,21 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
     else:
         a, b = by_feature(g, g_copy), by_feature(x, x_copy)
         c = Matrix(address(out), out_row, out_col)
-        failed = contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor_of(reduction, K))
+        divisor = divisor_of(reduction, K)
+        failed = contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor, sums)
     release(max(g_copy, 0))
     release(max(x_copy, 0))
     return MEMORY if failed else FINE
+
+
+@inlined
+def sums_with_weight(g, out_weight, out_bias, reduction):
+    """Whether `weight_sum` can give grad_bias besides, so that g is read once for both."""
+    size = item_bytes(tiling_of(g))
+    if reduction == NONE or stride(out_weight, 1) != size or stride(out_bias, 0) != size:
+        return False
+    a = Matrix(0, stride(g, ndim(g) - 1), 0)
+    return gives_sums(tiling_of(g), a, last(g), last(out_weight))
 
 
 @resident
@@ -266,14 +280,15 @@ def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
-            failed += contract_into(tiling, SERIAL, ones, by_sample(g, k), c, 1, m, 1, 0, 0, 0.0)
+            b = by_sample(g, k)
+            failed += contract_into(tiling, SERIAL, ones, b, c, 1, m, 1, 0, 0, 0.0, 0)
         return MEMORY if failed else FINE
     g_copy = gather(g)
     if g_copy == NO_MEMORY:
         return MEMORY
     c = Matrix(address(out), 0, out_col)
-    divisor = divisor_of(reduction, K)
-    failed = contract_into(tiling, mode, ones, by_feature(g, g_copy), c, 1, m, K, 0, 0, divisor)
+    b, divisor = by_feature(g, g_copy), divisor_of(reduction, K)
+    failed = contract_into(tiling, mode, ones, b, c, 1, m, K, 0, 0, divisor, 0)
     release(g_copy)
     return MEMORY if failed else FINE
 
@@ -369,7 +384,7 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
     mode &= FRESH - 1
     if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
         return LARGE
-    return weight_sum(g, x, out, reduction, mode)
+    return weight_sum(g, x, out, reduction, mode, 0)
 
 
 @resident(no_cpython_wrapper=False)
@@ -430,5 +445,8 @@ def run_backward(
     by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
     # each is FINE, which is 0, or MEMORY
     code = per_sample(g, out_input, mode, by_input, 0, 0, n, m)
-    code |= weight_sum(g, x, out_weight, reduction, mode)
-    return code | bias_sum(g, out_bias, reduction, mode)
+    sums = address(out_bias) if sums_with_weight(g, out_weight, out_bias, reduction) else 0
+    code |= weight_sum(g, x, out_weight, reduction, mode, sums)
+    if not sums:
+        code |= bias_sum(g, out_bias, reduction, mode)
+    return code

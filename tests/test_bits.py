@@ -6,7 +6,15 @@ import numba
 import numpy as np
 import pytest
 from bits import assert_bits
-from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
+from operations import (
+    DTYPES,
+    OPERATIONS,
+    assert_result,
+    expected,
+    operands,
+    parts,
+    unwritten,
+)
 
 from numba_linear import backward, forward, grad_bias, grad_input, grad_weight
 
@@ -42,6 +50,8 @@ SHAPES = [
     (16, 336, 290),
     (40, 1008, 203),
     (200, 528, 70),
+    # Blocks of rows lower than the tile that sums grad_bias besides is wide.
+    (2, 12_001, 20),
 ]
 
 
@@ -142,7 +152,11 @@ def test_one_sample_has_one_gradient(call, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 40, 50), (6, 5, 4), (150, 270, 100)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 40, 50), (6, 5, 4), (150, 270, 100), (33, 17, 16), (300, 33, 100), (2100, 20, 40)],
+    ids=str,
+)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_thread_counts(name, shape, dtype):
     operation, given = OPERATIONS[name], operands(*shape, dtype)
@@ -152,7 +166,7 @@ def test_thread_counts(name, shape, dtype):
         for threads in sorted({1, 2, 3, 4, numba.config.NUMBA_NUM_THREADS}):
             numba.set_num_threads(threads)
             for parallel in (None, True, False):
-                got = operation(given, parallel=parallel)
+                got = operation(given, out=unwritten(want), parallel=parallel)
                 assert_result(f"{name} {shape}, {threads} threads, parallel={parallel}", got, want)
                 assert numba.get_num_threads() == threads
     finally:

@@ -13,6 +13,7 @@ block of rows and 3. of terms, as many as A's panels fit the second-level cache;
 partial sums stay close.
 """
 
+from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.fragment import (
     allocate,
     columns_of,
@@ -20,6 +21,7 @@ from numba_linear.cpu.fragment import (
     fragment_bytes,
     item_bytes,
     load_part,
+    one,
     release,
     rows_of,
     scratch,
@@ -27,6 +29,8 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.gemv import FEW_DOTS, few_dots, gemv_dot, gemv_rows
 from numba_linear.cpu.machine import (
+    LINE,
+    PAGE,
     a_bytes,
     b_bytes,
     block_leaves,
@@ -56,10 +60,7 @@ FEW_TERMS = 64
 
 #: How far ahead a B that is read as it lies is asked for, at least in terms, 214 us to 198 at
 #: (8, 1024, 1024) grad_input, and in bytes, 10.6 ms to 8.3 at (1000000, 16, 16) grad_weight.
-AHEAD, AHEAD_BYTES = 32, 1 << 14
-
-#: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
-LINE, PAGE = 64, 4096
+AHEAD, AHEAD_BYTES = 16, 1 << 14
 
 #: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
 #: 16).
@@ -145,13 +146,77 @@ def tiles_of_panel(
         row += count * height
 
 
+@inlined
+def gives_sums(tiling, a, rows, cols):
+    """Whether `contract` can give the sums of A's rows besides C: where the rows lie side by side,
+    enough for a tile."""
+    wide = rows >= columns_of(tiling) // 2 and rows > FEW_ROWS
+    return a.row == item_bytes(tiling) and wide and cols > 0
+
+
+@resident
+def sums_of_rows(
+    tiling,
+    a: Matrix,
+    rows,
+    first_row,
+    end_row,
+    terms,
+    begin,
+    end,
+    partials,
+    kept,
+    kept_bytes,
+    low,
+    sums,
+    divisor: float,
+):
+    """Σ_p 1 · A[r, p], the leaves begin … end-1, for the rows first_row … end_row-1: A in the
+    place of B, in tiles of the least height, of which one row is wanted.
+
+    The tiles may take rows beyond these, but none that A has not.
+    """
+    size, index, width = item_bytes(tiling), len(heights(tiling)) - 1, columns_of(tiling)
+    if rows < width:
+        index, width = index + len(heights(tiling)), width // 2
+    for next_row in range(first_row, end_row, width):
+        row = min(next_row, rows - width)
+        side = Matrix(a.at + row * size, size, a.col)
+        tiles(
+            tile_shape(tiling, index),
+            1,
+            Matrix(one(tiling), 0, 0),
+            0,
+            0,
+            side,
+            Matrix(sums + row * size, 0, size),
+            1,
+            width,
+            terms,
+            begin,
+            end,
+            partials,
+            kept,
+            kept_bytes,
+            low,
+            0,
+            divisor,
+            side.at,
+            0,
+            0,
+            0,
+        )
+        kept += kept_bytes
+
+
 @resident
 def contract(
-    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
+    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float, sums
 ) -> int:
     """C from A (rows × terms) and B (cols × terms); the rows of C are contiguous, as is bias.
 
-    Not 0 if there was no memory to work in.
+    And to `sums`, if it is not 0, the sums of A's rows, where `gives_sums`. Not 0 if there was no
+    memory to work in.
     """
     if rows == 0 or cols == 0:
         return 0
@@ -162,7 +227,7 @@ def contract(
         levels += 1
     small = scratch(SMALL)
 
-    if rows <= FEW_DOTS and b.col == size and terms > 0:
+    if rows <= FEW_DOTS and b.col == size and terms > 0 and not sums:
         partial_bytes = levels * fragment_bytes(few_dots(tiling))
         need = partial_bytes + (rows * terms * size if a.col != size else 0)
         work = allocate(need) if need > SMALL else small
@@ -182,7 +247,7 @@ def contract(
             release(work)
         return 0
     by_rows = rows <= 2 or (rows <= FEW_ROWS and b.col >= rows * FAR)
-    if by_rows and b.row == size and terms > 1 and cols >= most_columns:
+    if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
         even = cols // most_columns * most_columns
         stretch = min(even, 8192 // size)
         need = levels * stretch * rows * size
@@ -265,7 +330,9 @@ def contract(
     b_block = 0 if b_direct else (block_panels if keep else 1) * panel_bytes + LEAF * size
     partial_bytes = min(levels, low) * fragment_bytes(tiling)
     kept_bytes = kept_levels * fragment_bytes(tiling)
-    need = a_block + b_block + partial_bytes + kept_bytes * slots * block_panels + 256
+    kept_sums = kept_bytes * slots * block_panels
+    kept_all = kept_sums + (kept_bytes * slots if sums else 0)
+    need = a_block + b_block + partial_bytes + kept_all + 256
     work = allocate(need) if need > SMALL else small
     if not work:
         return 1
@@ -287,6 +354,23 @@ def contract(
                 a_part = from_number(a, first_row, q * LEAF)
                 if a_pack:
                     pack_a(tiling, a_part, some_rows, max(tall, some_rows), steps, a_packed)
+                if sums and first_panel == 0:  # while A's block is in a cache
+                    sums_of_rows(
+                        tiling,
+                        from_number(a, 0, q * LEAF),
+                        rows,
+                        first_row,
+                        first_row + some_rows,
+                        terms,
+                        q,
+                        end,
+                        partials,
+                        kept + kept_sums,
+                        kept_bytes,
+                        low,
+                        sums,
+                        divisor,
+                    )
                 for panel in range(first_panel, end_panel):  # 2
                     column = panel * most_columns
                     if lead:
@@ -298,10 +382,13 @@ def contract(
                     inside = min(width, cols - column)
                     b_panel = from_number(b, column, q * LEAF)
                     if b_direct:
-                        # by the first of several tiles the first line of all terms of the panels
-                        # to the right, by the second their second …; by a single tile these terms
+                        # by the first of several tiles the first lines of all terms of the panels
+                        # to the right, by the second the next …; by a single tile these terms,
+                        # but no line that the panel to the left has part of
                         some = max(AHEAD, AHEAD_BYTES // max(1, abs(b.col)))
                         ahead = from_number(b, column, q * LEAF + some).at
+                        if (b_panel.at | b.col) % LINE:
+                            ahead += LINE
                         if rows > most_rows:
                             ahead = b_panel.at + width * size
                         ahead_step, ahead_tile = b.col, min(LINE, (rows - 1) // most_rows * LINE)

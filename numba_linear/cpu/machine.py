@@ -13,6 +13,9 @@ from numba.extending import intrinsic, models, register_model
 from numba_linear.cpu.fragment import Shape, constant_word
 from numba_linear.cpu.resident import OneOf
 
+#: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
+LINE, PAGE = 64, 4096
+
 # 12 × 2 registers: 24 of AVX-512's 32 hold sums; 6 × 2 of AVX2's 16. A multiply-add has a latency
 # of 4 and two can start each cycle, so 8 sums are the least that keep both units busy.
 TILE_ROWS = {64: 12, 32: 6, 16: 4}

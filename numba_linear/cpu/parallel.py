@@ -55,11 +55,11 @@ def cut(extent, grain, parts, i):
 
 
 @inlined
-def contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor):
+def contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor, sums):
     """The contraction on the caller's thread."""
-    if turns(tiling, a, b, rows, cols, terms):
+    if not sums and turns(tiling, a, b, rows, cols, terms):
         return contract_turned(tiling, a, b, c, rows, cols, terms, bias, divisor)
-    return contract(tiling, a, b, c, rows, cols, terms, bias, divisor)
+    return contract(tiling, a, b, c, rows, cols, terms, bias, divisor, sums)
 
 
 @resident(parallel=True, ready=started)
@@ -73,6 +73,7 @@ def contract_parts(
     terms,
     bias,
     divisor: float,
+    sums,
     row_parts,
     col_parts,
     part_terms,
@@ -80,7 +81,7 @@ def contract_parts(
 ) -> int:
     """`contract` on row_parts × col_parts parts of C at once, or on parts of the terms.
 
-    Each part of the terms has a C of its own, `part_bytes` from the one before.
+    Each part of the terms has a C and sums of its own, `part_bytes` from the ones before.
     """
     size = item_bytes(tiling)
     term_parts = (terms + part_terms - 1) // part_terms if terms > part_terms else 1
@@ -92,34 +93,47 @@ def contract_parts(
         end_row = cut(rows, rows_of(tiling), row_parts, i_row + 1)
         col = cut(cols, columns_of(tiling), col_parts, i_col)
         end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
-        c_part = from_number(c, row, col)
+        c_part, part = from_number(c, row, col), i % term_parts * part_bytes
         failed += contract_alone(
             alone(tiling),
             from_number(a, row, p),
             from_number(b, col, p),
-            Matrix(c_part.at + i % term_parts * part_bytes, c.row, c.col),
+            Matrix(c_part.at + part, c.row, c.col),
             end_row - row,
             end_col - col,
             min(part_terms, terms - p),
             bias + col * size if bias else 0,
             divisor,
+            sums + part + row * size if sums and i_col == col_parts - 1 else 0,
         )
     return failed
 
 
 @resident
 def contract_terms(
-    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float, part_terms
+    tiling,
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    rows,
+    cols,
+    terms,
+    bias,
+    divisor: float,
+    sums,
+    part_terms,
 ) -> int:
     """The contraction by parts of the terms, each a node of the tree, and the tree above them."""
     size, width = item_bytes(tiling), columns_of(tiling)
     row = (cols + width - 1) // width * width * size
-    whole = rows * row
+    sums_at = rows * row
+    whole = sums_at + ((rows + width - 1) // width * width * size if sums else 0)
     parts = (terms + part_terms - 1) // part_terms
     work = allocate(parts * whole)
     part = Matrix(work, row, size)
+    part_sums = work + sums_at if sums else 0
     if not work or contract_parts(
-        tiling, a, b, part, rows, cols, terms, 0, 0.0, 1, 1, part_terms, whole
+        tiling, a, b, part, rows, cols, terms, 0, 0.0, part_sums, 1, 1, part_terms, whole
     ):
         release(work)
         return 1
@@ -142,38 +156,59 @@ def contract_terms(
                 store(load_part(vectors(tiling), bias + j * size, cols - j), bias_row, 0)
             acc = finish(load(vectors(tiling), work + r * row + j * size, 0), bias_at, divisor)
             put(acc, from_number(c, r, j).at, 0, 1, cols - j)
+    if sums:
+        for r in range(0, rows, width):
+            acc = finish(load(vectors(tiling), part_sums + r * size, 0), 0, divisor)
+            put(acc, sums + r * size, 0, 1, rows - r)
     release(work)
     return 0
 
 
-def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
     """`contract`, on several threads where there is code for them and the mode says so."""
 
 
 @overload(contract_with, jit_options=INLINED)
-def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
-    def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
-        return contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor)
+def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
+    def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
+        return contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor, sums)
 
-    def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor):
+    def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
         threads, enough = 1, WORKQUEUE_WORK if for_one() else PARALLEL_WORK
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= enough):
             threads = num_threads()
         if threads == 1 or not take():
-            return contract_alone(alone(tiling), a, b, c, rows, cols, terms, bias, divisor)
+            return contract_alone(alone(tiling), a, b, c, rows, cols, terms, bias, divisor, sums)
         if rows * cols * item_bytes(tiling) <= SMALL_C and leaf_count(terms) >= 4 * threads:
             leaves = 1
             while leaves * LEAF * 8 * threads < terms:
                 leaves *= 2
             part_terms = leaves * LEAF
-            failed = contract_terms(tiling, a, b, c, rows, cols, terms, bias, divisor, part_terms)
+            failed = contract_terms(
+                tiling, a, b, c, rows, cols, terms, bias, divisor, sums, part_terms
+            )
         else:
             row_parts, col_parts = threads, 1
             if rows < rows_of(tiling) * threads and cols > rows:
                 row_parts, col_parts = 1, threads
+            elif sums:  # each part has rows enough for them
+                row_parts = max(1, min(threads, rows // columns_of(tiling)))
             whole = max(1, terms)
             failed = contract_parts(
-                tiling, a, b, c, rows, cols, terms, bias, divisor, row_parts, col_parts, whole, 0
+                tiling,
+                a,
+                b,
+                c,
+                rows,
+                cols,
+                terms,
+                bias,
+                divisor,
+                sums,
+                row_parts,
+                col_parts,
+                whole,
+                0,
             )
         give()
         return failed
@@ -194,8 +229,12 @@ def contract_into(
     bias,
     bias_step,
     divisor: float,
+    sums,
 ) -> int:
-    """The contraction into a C, and with a bias, of any strides; not 0 if memory was wanting."""
+    """The contraction into a C, and with a bias, of any strides; not 0 if memory was wanting.
+
+    `sums` as in `contract`, and only for a C with contiguous rows.
+    """
     if rows == 0 or cols == 0:
         return 0
     size = item_bytes(tiling)
@@ -210,7 +249,7 @@ def contract_into(
     if c.col != size:
         failed = contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
     else:
-        failed = contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor)
+        failed = contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums)
     release(row_of_bias)
     return failed
 
@@ -238,6 +277,7 @@ def contract_scattered(
                 terms,
                 bias + j * size if bias else 0,
                 divisor,
+                0,
             )
             for r in range(some_rows):
                 for s in range(some_cols):

@@ -44,6 +44,7 @@ rng = np.random.default_rng(int(sys.argv[2]))
 sizes = [1, 2, 3, 5, 8, 12, 15, 16, 17, 20, 31, 33, 47, 70]
 shapes = [tuple(map(int, rng.choice(sizes, 3))) for _ in range(int(sys.argv[1]))]
 shapes += [(1, 700, 40), (3, 300, 20), (300, 20, 9), (100, 24, 24), (2, 30, 2100)]
+shapes += [(2, 11008, 33)]  # blocks of rows lower than a tile of their sums is wide
 for (K, n, m), dtype in itertools.product(shapes, (np.float32, np.float64)):
     plain = operands(K, n, m, dtype)
     for order, end in itertools.product("CF", (False, True)):
