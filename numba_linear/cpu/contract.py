@@ -67,14 +67,14 @@ AHEAD, AHEAD_BYTES = 16, 1 << 14
 TILES_AHEAD = 8
 
 
-@resident
+@inlined
 def tiles_of_panel(
     tiling,
-    a: Matrix,
+    a,
     a_packed,
-    b: Matrix,
+    b,
     width,
-    c: Matrix,
+    c,
     rows,
     tall,
     cols,
@@ -86,7 +86,7 @@ def tiles_of_panel(
     kept_bytes,
     low,
     bias,
-    divisor: float,
+    divisor,
     ahead,
     ahead_step,
     ahead_tile,
@@ -154,10 +154,10 @@ def gives_sums(tiling, a, rows, cols):
     return a.row == item_bytes(tiling) and wide and cols > 0
 
 
-@resident
+@inlined
 def sums_of_rows(
     tiling,
-    a: Matrix,
+    a,
     rows,
     first_row,
     end_row,
@@ -169,7 +169,7 @@ def sums_of_rows(
     kept_bytes,
     low,
     sums,
-    divisor: float,
+    divisor,
 ):
     """Σ_p 1 · A[r, p], the leaves begin … end-1, for the rows first_row … end_row-1: A in the
     place of B, in tiles of the least height, of which one row is wanted.
