@@ -23,11 +23,12 @@ from numba_linear.cpu.fragment import (
     load_part,
     one,
     release,
+    row_bytes,
     rows_of,
     scratch,
     store,
 )
-from numba_linear.cpu.gemv import FEW_DOTS, few_dots, gemv_dot, gemv_rows
+from numba_linear.cpu.gemv import FEW_DOTS, gemv_dot, gemv_rows
 from numba_linear.cpu.machine import (
     LINE,
     PAGE,
@@ -227,8 +228,10 @@ def contract(
         levels += 1
     small = scratch(SMALL)
 
-    if rows <= FEW_DOTS and b.col == size and terms > 0 and not sums:
-        partial_bytes = levels * fragment_bytes(few_dots(tiling))
+    least = heights(tiling)[len(heights(tiling)) - 1]
+    squares = rows < least or (rows <= FEW_DOTS and cols >= most_columns // 2)
+    if squares and b.col == size and terms > 0 and not sums:
+        partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
         need = partial_bytes + (rows * terms * size if a.col != size else 0)
         work = allocate(need) if need > SMALL else small
         if not work:
@@ -239,10 +242,7 @@ def contract(
                 for p in range(terms):
                     copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
             a = gathered
-        if rows == 1:
-            gemv_dot(vector(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
-        else:
-            gemv_dot(few_dots(tiling), a, b, c, rows, cols, terms, work, bias, divisor)
+        gemv_dot(tiling, a, b, c, rows, cols, terms, work, bias, divisor)
         if need > SMALL:
             release(work)
         return 0
@@ -314,7 +314,6 @@ def contract(
     # A tile taller than A, which is then packed and filled up, or, one row, read again and again:
     # for want of a lower one, and where it saves another pass over a B that is read as it lies,
     # 81 GF to 177 at (7, 1024, 1024) grad_input.
-    least = heights(tiling)[len(heights(tiling)) - 1]
     tall = least if rows < least else 0
     if rows == 1:
         a = Matrix(a.at, 0, a.col)

@@ -9,8 +9,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 ==================================  ============================================================
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
-`chain(acc, a, a_row, rows, t)`     for every row p of t: acc[r, c] ← fma(a[r, p], t[p, c],
-                                    acc[r, c]); a has `rows` rows, the last one repeated
+`chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `add(left, right)`                  left + right
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
@@ -190,23 +189,17 @@ def outer(typingctx, acc, a, a_row, b):
 
 
 @intrinsic
-def chain(typingctx, acc, a, a_row, rows, t):
+def chain(typingctx, acc, a, t):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        fragment, a, a_row, rows, t_rows = args
-        last = builder.sub(rows, ir.Constant(INT64, 1))
-        others = [builder.mul(a_row, e.least(r, last)) for r in range(1, acc.rows)]
-        starts = [a, *[builder.add(a, offset) for offset in others]]
-        sums = e.unpack(fragment)
+        fragment, a, t_rows = args
+        (sums,) = e.unpack(fragment)
         for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
-            for r, start in enumerate(starts):
-                number = e.aligned(
-                    builder.load(e.at(start, ir.Constant(INT64, acc.size), p, e.scalar))
-                )
-                sums[r] = e.fma(e.splat(number), columns, sums[r])
-        return e.pack(sums)
+            number = e.aligned(builder.load(e.at(a, ir.Constant(INT64, acc.size), p, e.scalar)))
+            sums = e.fma(e.splat(number), columns, sums)
+        return e.pack([sums])
 
-    return acc(acc, types.intp, types.intp, types.intp, t), codegen
+    return acc(acc, types.intp, t), codegen
 
 
 @intrinsic

@@ -10,9 +10,7 @@ from numba_linear.cpu.fragment import (
     add,
     chain,
     columns_of,
-    constant_word,
     finish,
-    fragment_bytes,
     item_bytes,
     load,
     load_columns,
@@ -26,29 +24,29 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import retype, row_of, square_of, vectors
+from numba_linear.cpu.machine import square, vector, vectors
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count, pending
 
 #: Leaves in `gemv_dot` until their sums go into the tree.
-STRETCH = 16
+STRETCH = 8
 
 #: Bytes by which the second side is behind where rows may be a power of two apart, which evict
 #: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024).
 LAG = 256
 
-#: Rows of A in `gemv_dot`, if more than one: as many as share a square without making it slower.
-FEW_DOTS = 4
-few_dots = retype(lambda tiling: tiling.of(FEW_DOTS, tiling.columns // 2))
+#: Rows of A up to which their sums wait in the first-level cache for B's squares: 351 us to 236 at
+#: (8, 1024, 1024), 940 to 572 at (13, 1023, 1023), float64; more are slower so.
+FEW_DOTS = 16
 
-#: Squares of columns side by side, so that there are chains enough to hide their latency.
-sides_of = constant_word(lambda dots: 2 if dots.rows == 1 else 1)
+#: Bytes of all these sums, in vectors of at most 64.
+SUMS = 64 * STRETCH * FEW_DOTS
 
 
 @resident
 def gemv_dot(
-    dots,
+    tiling,
     a: Matrix,
     b: Matrix,
     c: Matrix,
@@ -59,17 +57,23 @@ def gemv_dot(
     bias,
     divisor: float,
 ):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for no more rows than `dots`."""
-    size, lanes, width = item_bytes(dots), columns_of(dots), row_bytes(dots)
-    group = fragment_bytes(dots)  # of the sums of one square
-    sums, edge = scratch(4096), scratch(1024)  # STRETCH groups for each side; a square
+    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `FEW_DOTS` rows.
+
+    A square is as many terms of as many columns as a vector has lanes. All rows take a square
+    once it is transposed; one row alone has two squares under way, one to each side, so that there
+    are chains enough to hide their latency.
+    """
+    size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
+    # for each leaf, the sums of a square's columns for all rows, or to both sides; a square
+    sums, edge = scratch(SUMS), scratch(1024)
+    node = FEW_DOTS * width
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
     # Small squares of rows that lie in memory: fewer rows at once, a line of each asked for ahead,
     # 7.0 ms to 5.2 at (1, 4096, 4096), float64. Large ones are slower so, 1.6 ms to 2.8 on two
     # threads.
     far = b.row >= 1 << 14 and lanes * width < 1024
-    most = 1 if far else sides_of(dots)
+    most = 1 if far or rows > 1 else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
         # the last square begins early and computes some columns again, the same bits
@@ -77,71 +81,76 @@ def gemv_dot(
         second = max(0, min(column + lanes, cols - lanes))
         for begin in range(0, leaves, STRETCH):
             p, end = begin * LEAF, min(terms, (begin + STRETCH) * LEAF)
+            for i in range(0, min(leaves - begin, STRETCH) * node, width):
+                store(zero(vector(tiling)), sums + i, 0)
             squares = (end - p) // lanes if inside == lanes else 0
             lag = min(squares, LAG // width) if b.row >= 2048 and sides == 2 else 0
             ap, at = a.at + p * size, b.at + first * b.row + p * size
             ap_2, at_2 = ap - lag * width, b.at + second * b.row + p * size - lag * width
-            acc, acc_2 = zero(dots), zero(dots)
-            into, into_2 = sums, sums + group
+            acc, acc_2 = zero(vector(tiling)), zero(vector(tiling))
+            into, into_2 = sums, sums + width
             for i in range(squares + lag):
                 if i < squares:
                     if far:
-                        prefetch_rows(square_of(dots), at + 512, b.row)
-                    t = load_columns(square_of(dots), at, b.row)
-                    acc = chain(acc, ap, a.row, rows, t)
+                        prefetch_rows(square(tiling), at + 512, b.row)
+                    t = load_columns(square(tiling), at, b.row)
+                    acc = chain(acc, ap, t)
+                    for r in range(1, rows):
+                        more = load(vector(tiling), into + r * width, 0)
+                        store(chain(more, ap + r * a.row, t), into + r * width, 0)
                     if (i + 1) * lanes % LEAF == 0:
-                        store(acc, into, width)
-                        acc = zero(dots)
-                        into += sides_of(dots) * group
+                        store(acc, into, 0)
+                        acc = zero(vector(tiling))
+                        into += node
                 if sides == 2 and i >= lag:
-                    t = load_columns(square_of(dots), at_2, b.row)
-                    acc_2 = chain(acc_2, ap_2, a.row, rows, t)
+                    t = load_columns(square(tiling), at_2, b.row)
+                    acc_2 = chain(acc_2, ap_2, t)
                     if (i - lag + 1) * lanes % LEAF == 0:
-                        store(acc_2, into_2, width)
-                        acc_2 = zero(dots)
-                        into_2 += sides_of(dots) * group
+                        store(acc_2, into_2, 0)
+                        acc_2 = zero(vector(tiling))
+                        into_2 += node
                 ap, at = ap + width, at + width
                 ap_2, at_2 = ap_2 + width, at_2 + width
+            if squares * lanes % LEAF:
+                store(acc, into, 0)
+                if sides == 2:
+                    store(acc_2, into_2, 0)
 
-            # the terms that fill no square
             for s in range(sides):
-                source = b.at + first * b.row
-                if s == 1:
-                    source, acc, into = b.at + second * b.row, acc_2, into_2
+                j = second if s else first
+                # the terms that fill no square
                 for p in range(begin * LEAF + squares * lanes, end, lanes):
-                    steps = min(lanes, end - p)
-                    t = load_few_columns(square_of(dots), source + p * size, b.row, inside, steps)
+                    steps, at = min(lanes, end - p), b.at + j * b.row + p * size
+                    t = load_few_columns(square(tiling), at, b.row, inside, steps)
                     store(t, edge, width)
-                    for i in range(steps):
-                        line = load(row_of(dots), edge + i * width, 0)
-                        acc = chain(acc, a.at + (p + i) * size, a.row, rows, line)
-                    if (p + steps) % LEAF == 0:
-                        store(acc, into, width)
-                        acc = zero(dots)
-                        into += sides_of(dots) * group
-                if end % LEAF or terms == 0:
-                    store(acc, into, width)
+                    for r in range(rows):
+                        into = sums + (p // LEAF - begin) * node + (s * rows + r) * width
+                        acc = load(vector(tiling), into, 0)
+                        for i in range(steps):
+                            ap = a.at + r * a.row + (p + i) * size
+                            acc = outer(acc, ap, 0, edge + i * width)
+                        store(acc, into, 0)
 
-            for q in range(begin, min(leaves, begin + STRETCH)):
-                last = q + 1 == leaves
-                levels = pending(q, leaves - 1)
-                for s in range(sides):
-                    acc = load(dots, sums + ((q - begin) * sides_of(dots) + s) * group, width)
-                    level = 0
-                    while levels >> level:
-                        if levels >> level & 1:
-                            partial = partials + (level * sides_of(dots) + s) * group
-                            acc = add(load(dots, partial, width), acc)
-                        level += 1
-                    if not last:
-                        store(acc, partials + (level * sides_of(dots) + s) * group, width)
-                    else:
-                        j = second if s else first
-                        bias_at = 0
-                        if bias:
-                            bias_at = edge
-                            store(load_part(row_of(dots), bias + j * size, inside), edge, 0)
-                        put(finish(acc, bias_at, divisor), c.at + j * size, c.row, rows, inside)
+                for q in range(begin, min(leaves, begin + STRETCH)):
+                    levels = pending(q, leaves - 1)
+                    for r in range(rows):
+                        slot = (s * rows + r) * width
+                        acc = load(vector(tiling), sums + (q - begin) * node + slot, 0)
+                        level = 0
+                        while levels >> level:
+                            if levels >> level & 1:
+                                partial = partials + level * node + slot
+                                acc = add(load(vector(tiling), partial, 0), acc)
+                            level += 1
+                        if q + 1 < leaves:
+                            store(acc, partials + level * node + slot, 0)
+                        else:
+                            bias_at = 0
+                            if bias:
+                                bias_at = edge
+                                store(load_part(vector(tiling), bias + j * size, inside), edge, 0)
+                            acc = finish(acc, bias_at, divisor)
+                            put(acc, c.at + r * c.row + j * size, 0, 1, inside)
 
 
 @resident

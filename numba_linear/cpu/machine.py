@@ -137,8 +137,6 @@ alone = retype(lambda tiling: tiling.alone)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
-square_of = retype(lambda row: row.of(row.columns, row.columns))
-row_of = retype(lambda rows: rows.of(1, rows.columns))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
 
