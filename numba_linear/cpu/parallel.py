@@ -188,8 +188,11 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums
                 tiling, a, b, c, rows, cols, terms, bias, divisor, sums, part_terms
             )
         else:
+            # Each thread packs all of the side that is not cut: two threads take 46 us or 33 at
+            # (32, 256, 256) forward, 8.8 ms or 7.9 at (512, 768, 3072).
             row_parts, col_parts = threads, 1
-            if rows < rows_of(tiling) * threads and cols > rows:
+            few = rows < 4 * rows_of(tiling) * threads
+            if cols > rows and (few or b.col == item_bytes(tiling)):
                 row_parts, col_parts = 1, threads
             elif sums:  # each part has rows enough for them
                 row_parts = max(1, min(threads, rows // columns_of(tiling)))
