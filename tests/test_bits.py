@@ -50,6 +50,8 @@ SHAPES = [
     (16, 336, 290),
     (40, 1008, 203),
     (200, 528, 70),
+    (200, 64, 10),
+    (300, 9, 96),
     # Blocks of rows lower than the tile that sums grad_bias besides is wide.
     (2, 12_001, 20),
 ]

@@ -59,6 +59,9 @@ FEW_ROWS, FAR = 8, 1 << 11
 #: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
 FEW_TERMS = 64
 
+#: Bytes of C from which its lines are written once, whole, where that costs more columns computed.
+WRITES = 32 << 10
+
 #: How far ahead a B that is read as it lies is asked for, at least in terms, 214 us to 198 at
 #: (8, 1024, 1024) grad_input, and in bytes, 10.6 ms to 8.3 at (1000000, 16, 16) grad_weight.
 AHEAD, AHEAD_BYTES = 16, 1 << 14
@@ -286,10 +289,14 @@ def contract(
     most_tiles = 1 if b.col != 0 and b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
     b_direct = b.row == size and wide and rows <= most_tiles * most_rows
     # Columns before the first at which all rows of a direct B, or else of C, begin a vector as
-    # aligned as it is wide: less than a narrow panel has.
+    # aligned as it is wide: less than a narrow panel has. It costs a panel more, and pays where
+    # there are many, or where writing C, to beyond the first cache, is much of the work: 24 ms to
+    # 13 at (200000, 64, 10) grad_input, float64.
     vector_bytes = most_columns // 2 * size
     lead, edge = 0, b.at if b_direct else c.at
-    if (b.col if b_direct else c.row) % vector_bytes == 0 and cols >= 8 * most_columns:
+    writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > WRITES
+    worth = cols >= 8 * most_columns or (writes and terms * most_columns <= 8 * cols)
+    if worth and (b.col if b_direct else c.row) % vector_bytes == 0:
         lead = -edge % vector_bytes // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
     panel_bytes = min(block * LEAF, terms) * most_columns * size
@@ -377,8 +384,12 @@ def contract(
                     narrow = column < 0 or cols - column <= most_columns // 2
                     width = most_columns // 2 if narrow else most_columns
                     # the last panel begins early, if it can, and computes some columns again
-                    column = max(0, min(column, cols - width))
+                    if b_direct or not lead:
+                        column = min(column, cols - width)
+                    column = max(0, column)
                     inside = min(width, cols - column)
+                    if lead and panel == 0:
+                        inside = lead
                     b_panel = from_number(b, column, q * LEAF)
                     if b_direct:
                         # by the first of several tiles the first lines of all terms of the panels

@@ -21,7 +21,7 @@ machine.tiling_for = tiling_for
 contract.SMALL = 0  # all working memory from the heap
 contract.FEW_ROWS, contract.FAR = 20, 1  # B row by row, some of the digest's shapes
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
-contract.AHEAD = contract.AHEAD_BYTES = 0
+contract.AHEAD = contract.AHEAD_BYTES = contract.WRITES = 0
 turned.TURNED, turned.LEAST = 1 << 10, 0
 gemv.STRETCH, gemv.FEW_DOTS = 1, 60  # dots of many rows, a leaf at a time
 parallel.PARALLEL_WORK = parallel.WORKQUEUE_WORK = 1  # threads for every call
