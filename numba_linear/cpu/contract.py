@@ -50,10 +50,9 @@ from numba_linear.cpu.tile import tiles
 #: Bytes of working memory up to which a call takes them from the stack: malloc costs 40 ns.
 SMALL = 16 << 10
 
-#: Rows of A up to which B is read row by row, if for each of them B's rows are `FAR` bytes apart:
-#: 62 ms to 30 at (4, 4096, 11008) grad_input, float64, 21 to 9 at (8, 4096, 4096). Closer rows are
-#: slower so: 437 us to 522 at (8, 1024, 1024).
-FEW_ROWS, FAR = 8, 1 << 11
+#: Rows of A up to which B is read row by row: 9.5 ms to 7.1 at (2, 4096, 4096) grad_input,
+#: float64.
+FEW_ROWS = 2
 
 #: Terms up to which writing C is most of the work: its rows are then finished block by block while
 #: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
@@ -154,8 +153,7 @@ def tiles_of_panel(
 def gives_sums(tiling, a, rows, cols):
     """Whether `contract` can give the sums of A's rows besides C: where the rows lie side by side,
     enough for a tile."""
-    wide = rows >= columns_of(tiling) // 2 and rows > FEW_ROWS
-    return a.row == item_bytes(tiling) and wide and cols > 0
+    return a.row == item_bytes(tiling) and rows >= columns_of(tiling) // 2 and cols > 0
 
 
 @inlined
@@ -249,8 +247,8 @@ def contract(
         if need > SMALL:
             release(work)
         return 0
-    by_rows = rows <= 2 or (rows <= FEW_ROWS and b.col >= rows * FAR)
-    if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
+    by_rows = rows <= FEW_ROWS and terms > 1 and cols >= most_columns
+    if by_rows and b.row == size and not sums:
         even = cols // most_columns * most_columns
         stretch = min(even, 8192 // size)
         need = levels * stretch * rows * size
