@@ -51,8 +51,9 @@ from numba_linear.cpu.tile import tiles
 SMALL = 16 << 10
 
 #: Rows of A up to which B is read row by row: 9.5 ms to 7.1 at (2, 4096, 4096) grad_input,
-#: float64.
-FEW_ROWS = 2
+#: float64; and up to which a B of so many bytes is, which comes from memory: 49 ms to 29 at
+#: (4, 4096, 11008). A smaller one is slower so: 4.1 ms to 7.0 at (8, 4096, 4096), float32.
+FEW_ROWS, MORE_ROWS, MEMORY = 2, 8, 65 << 20
 
 #: Terms up to which writing C is most of the work: its rows are then finished block by block while
 #: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
@@ -150,6 +151,42 @@ def tiles_of_panel(
 
 
 @inlined
+def contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
+    """By `gemv_dot`, for which the terms of A are brought together."""
+    size, small = item_bytes(tiling), scratch(SMALL)
+    partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
+    need = partial_bytes + (rows * terms * size if a.col != size else 0)
+    work = allocate(need) if need > SMALL else small
+    if not work:
+        return 1
+    if a.col != size:
+        gathered = Matrix(work + partial_bytes, terms * size, size)
+        for r in range(rows):
+            for p in range(terms):
+                copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
+        a = gathered
+    gemv_dot(tiling, a, b, c, rows, cols, terms, work, bias, divisor)
+    if need > SMALL:
+        release(work)
+    return 0
+
+
+@inlined
+def contract_rows(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
+    """By `gemv_rows`, in stretches of C that stay in the first-level cache."""
+    size, small = item_bytes(tiling), scratch(SMALL)
+    stretch = min(cols, 8192 // size)
+    need = levels * stretch * rows * size
+    work = allocate(need) if need > SMALL else small
+    if not work:
+        return 1
+    gemv_rows(tiling, a, b, c, rows, cols, terms, stretch, work, bias, divisor)
+    if need > SMALL:
+        release(work)
+    return 0
+
+
+@inlined
 def gives_sums(tiling, a, rows, cols):
     """Whether `contract` can give the sums of A's rows besides C: where the rows lie side by side,
     enough for a tile."""
@@ -227,39 +264,16 @@ def contract(
     levels = 0
     while (leaves - 1) >> levels:
         levels += 1
-    small = scratch(SMALL)
-
     least = heights(tiling)[len(heights(tiling)) - 1]
     squares = rows < least or (rows <= FEW_DOTS and cols >= most_columns // 2)
     if squares and b.col == size and terms > 0 and not sums:
-        partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
-        need = partial_bytes + (rows * terms * size if a.col != size else 0)
-        work = allocate(need) if need > SMALL else small
-        if not work:
-            return 1
-        if a.col != size:
-            gathered = Matrix(work + partial_bytes, terms * size, size)
-            for r in range(rows):
-                for p in range(terms):
-                    copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
-            a = gathered
-        gemv_dot(tiling, a, b, c, rows, cols, terms, work, bias, divisor)
-        if need > SMALL:
-            release(work)
-        return 0
-    by_rows = rows <= FEW_ROWS and terms > 1 and cols >= most_columns
-    if by_rows and b.row == size and not sums:
+        return contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
+    by_rows = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MEMORY)
+    if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
         even = cols // most_columns * most_columns
-        stretch = min(even, 8192 // size)
-        need = levels * stretch * rows * size
-        work = allocate(need) if need > SMALL else small
-        if not work:
-            return 1
-        gemv_rows(tiling, a, b, c, rows, even, terms, stretch, work, bias, divisor)
-        if need > SMALL:
-            release(work)
-        if even == cols:
-            return 0
+        failed = contract_rows(tiling, a, b, c, rows, even, terms, levels, bias, divisor)
+        if failed or even == cols:
+            return failed
         b, c = from_number(b, even, 0), from_number(c, 0, even)
         bias = bias + even * size if bias else 0
         cols -= even
@@ -337,6 +351,7 @@ def contract(
     kept_sums = kept_bytes * slots * block_panels
     kept_all = kept_sums + (kept_bytes * slots if sums else 0)
     need = a_block + b_block + partial_bytes + kept_all + 256
+    small = scratch(SMALL)
     work = allocate(need) if need > SMALL else small
     if not work:
         return 1

@@ -19,7 +19,7 @@ def tiling_for(dtype, threads=False):
 
 machine.tiling_for = tiling_for
 contract.SMALL = 0  # all working memory from the heap
-contract.FEW_ROWS = 20  # B row by row, some of the digest's shapes
+contract.FEW_ROWS, contract.MEMORY = 20, 0  # B row by row, some of the digest's shapes
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
 contract.AHEAD = contract.AHEAD_BYTES = contract.WRITES = 0
 turned.TURNED, turned.LEAST = 1 << 10, 0
