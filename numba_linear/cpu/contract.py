@@ -63,8 +63,8 @@ FEW_TERMS = 64
 WRITES = 32 << 10
 
 #: How far ahead a B that is read as it lies is asked for, at least in terms, 374 us with 32 and
-#: 345 with 16 at (8, 1024, 1024) grad_input, float64, and in bytes, 10.6 ms to 8.3 at (1000000, 16,
-#: 16) grad_weight.
+#: 345 with 16 at (8, 1024, 1024) grad_input, float64, and in bytes, 10.6 ms to 8.3 at grad_weight
+#: of (1000000, 16, 16).
 AHEAD, AHEAD_BYTES = 16, 1 << 14
 
 #: Tiles of rows that are asked for ahead where rows are short: 13.3 ms to 5.7 at (1000000, 16,
