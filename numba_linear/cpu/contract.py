@@ -153,7 +153,7 @@ def tiles_of_panel(
 
 @inlined
 def contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
-    """By `gemv_dot`, for which the terms of A are brought together."""
+    """By `gemv_dot`, for which the terms of A are brought together; no more than fit a cache."""
     size, small = item_bytes(tiling), scratch(SMALL)
     partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
     need = partial_bytes + (rows * terms * size if a.col != size else 0)
@@ -267,7 +267,8 @@ def contract(
         levels += 1
     least = heights(tiling)[len(heights(tiling)) - 1]
     squares = rows < least or (rows <= FEW_DOTS and cols >= most_columns // 2)
-    if squares and b.col == size and terms > 0 and not sums:
+    together = a.col == size or rows * terms * size <= a_bytes(tiling)
+    if squares and together and b.col == size and terms > 0 and not sums:
         return contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
     by_rows = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MEMORY)
     if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:

@@ -18,6 +18,8 @@ def peak():
 x, w = np.ones((2048, 8192), np.float32), np.ones((2048, 8192), np.float32)
 g, dw = np.ones((2048, 2048), np.float32), np.ones((2048, 8192), np.float32)
 y, dx = np.ones((2048, 2048), np.float32), np.ones((2048, 8192), np.float32)
+# few samples whose features lie apart
+apart, long, few = np.ones((1 << 20, 16), np.float32).T, np.ones((16, 1 << 20), np.float32), y[:16]
 some = np.s_[:8]
 numba_linear.forward(x[some], w, out=y[some], parallel=False)
 numba_linear.backward(
@@ -28,6 +30,7 @@ before = peak()
 numba_linear.forward(x, w, out=y, parallel=False)
 numba_linear.grad_input(g, w, out=dx, parallel=False)
 numba_linear.grad_weight(g, x, out=dw, parallel=False)
+numba_linear.forward(apart, long, out=few[:, :16], parallel=False)
 tiling = tiling_for(float32)
 print(peak() - before, 2 * (tiling.a_bytes + tiling.b_bytes))
 """
