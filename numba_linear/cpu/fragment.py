@@ -20,6 +20,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       ask for the cache line at a
+`prefetch_rows(shape, a, a_row)`    ask for one in each row of a matrix
 ==================================  ============================================================
 """
 
@@ -146,11 +147,6 @@ class Emitter:
             ir.VectorType(INT32, self.shape.columns), list(range(self.shape.columns))
         )
         return self.builder.icmp_signed("<", columns, self.splat(self.builder.trunc(count, INT32)))
-
-    def prefetch(self, pointer, level):
-        name = "llvm.prefetch.p0"
-        constants = [ir.Constant(INT32, x) for x in (0, level, 1)]
-        self.call(name, ir.VoidType(), pointer, *constants)
 
     def unpack(self, fragment):
         return [self.builder.extract_value(fragment, r) for r in range(self.shape.rows)]
@@ -339,16 +335,17 @@ def read_columns(e, a, row_offset, cols=None):
             ]
         return rows
 
-    columns = []
-    for h in range(halves):
-        groups = []
-        for r in range(0, n, halves * part):
+    groups = [[] for _ in range(halves)]
+    for r in range(0, n, halves * part):
+        for h in range(halves):  # before other rows evict these: 94 us to 91 at (1, 1024, 1024)
             rows = [[read(h, r + i + k * part) for k in range(halves)] for i in range(part)]
             if halves == 2:
                 rows = [[e.shuffle(x, y, list(range(n)))] for x, y in rows]
-            groups.append(exchange([x for (x,) in rows], 1))
-        by_column = [exchange(list(group), part) for group in zip(*groups, strict=True)]
-        columns += [x for i in range(len(groups)) for x in [c[i] for c in by_column]]
+            groups[h].append(exchange([x for (x,) in rows], 1))
+    columns = []
+    for half_groups in groups:
+        by_column = [exchange(list(group), part) for group in zip(*half_groups, strict=True)]
+        columns += [x for i in range(len(half_groups)) for x in [c[i] for c in by_column]]
     return e.pack(columns)
 
 
@@ -389,13 +386,20 @@ def copy(typingctx, shape, c, a):
     return types.void(shape, types.intp, types.intp), codegen
 
 
+def prefetch_line(builder, pointer):
+    constants = [ir.Constant(INT32, x) for x in (0, 2, 1)]  # to read, into L2, data
+    function_type = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, [pointer, *constants])
+
+
 @intrinsic
 def prefetch_rows(typingctx, shape, a, a_row):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, shape)
         _, a, a_row = args
         for r in range(shape.rows):
-            e.prefetch(e.at(a, a_row, r, BYTE), 3)
+            prefetch_line(builder, e.at(a, a_row, r, BYTE))
         return context.get_dummy_value()
 
     return types.void(shape, types.intp, types.intp), codegen
@@ -404,13 +408,7 @@ def prefetch_rows(typingctx, shape, a, a_row):
 @intrinsic
 def prefetch(typingctx, a):
     def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], BYTE.as_pointer())
-        constants = [ir.Constant(INT32, x) for x in (0, 2, 1)]  # to read, into L2, data
-        function_type = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(
-            builder.module, function_type, "llvm.prefetch.p0"
-        )
-        builder.call(function, [pointer, *constants])
+        prefetch_line(builder, builder.inttoptr(args[0], BYTE.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen

@@ -24,7 +24,7 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import square, vector, vectors
+from numba_linear.cpu.machine import LINE, square, vector, vectors
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count, pending
@@ -35,6 +35,9 @@ STRETCH = 8
 #: Bytes by which the second side is behind where rows may be a power of two apart, which evict
 #: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024).
 LAG = 256
+
+#: Bytes of a row from which on it is asked for ahead.
+FAR = 16 << 10
 
 #: Rows of A up to which their sums wait in the first-level cache for B's squares: 351 us to 236 at
 #: (8, 1024, 1024), 940 to 572 at (13, 1023, 1023), float64; more are slower so.
@@ -69,11 +72,11 @@ def gemv_dot(
     node = FEW_DOTS * width
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # Small squares of rows that lie in memory: fewer rows at once, a line of each asked for ahead,
-    # 7.0 ms to 5.2 at (1, 4096, 4096), float64. Large ones are slower so, 1.6 ms to 2.8 on two
-    # threads.
-    far = b.row >= 1 << 14 and lanes * width < 1024
-    most = 1 if far or rows > 1 else 2
+    # Rows so long come from memory, which gives them quicker one by one than all a line at a time:
+    # they are asked for in runs of as many lines as a vector has lanes, 3.8 ms to 2.5 at (1, 4096,
+    # 4096). Where they evict each other from the second-level cache too, there is only one side.
+    far = b.row >= FAR
+    most = 1 if rows > 1 or (far and b.row % FAR == 0) else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
         # the last square begins early and computes some columns again, the same bits
@@ -89,10 +92,15 @@ def gemv_dot(
             ap_2, at_2 = ap - lag * width, b.at + second * b.row + p * size - lag * width
             acc, acc_2 = zero(vector(tiling)), zero(vector(tiling))
             into, into_2 = sums, sums + width
+            run = run_2 = at
             for i in range(squares + lag):
                 if i < squares:
                     if far:
-                        prefetch_rows(square(tiling), at + 512, b.row)
+                        if i % lanes == 0:
+                            run, run_2 = at + lanes * width, at_2 + (lag + lanes) * width
+                        prefetch_rows(square(tiling), run + i % lanes * b.row, LINE)
+                        if sides == 2:
+                            prefetch_rows(square(tiling), run_2 + i % lanes * b.row, LINE)
                     t = load_columns(square(tiling), at, b.row)
                     acc = chain(acc, ap, t)
                     for r in range(1, rows):
