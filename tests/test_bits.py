@@ -46,6 +46,9 @@ SHAPES = [
     # Few samples, and a weight whose rows lie far apart.
     (2, 1100, 300),
     (5, 4100, 600),
+    # One sample, and a weight whose rows are long.
+    (1, 4100, 70),
+    (1, 4096, 50),
     # Rows that begin cache lines wherever the first does, few samples and many.
     (16, 336, 290),
     (40, 1008, 203),
@@ -156,7 +159,16 @@ def test_one_sample_has_one_gradient(call, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "shape",
-    [(1, 40, 50), (6, 5, 4), (150, 270, 100), (33, 17, 16), (300, 33, 100), (2100, 20, 40)],
+    [
+        (1, 40, 50),
+        (6, 5, 4),
+        (150, 270, 100),
+        (33, 17, 16),
+        (300, 33, 100),
+        (2100, 20, 40),
+        (1, 2100, 40),
+        (1, 2100, 300),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("name", OPERATIONS)

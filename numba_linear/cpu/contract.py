@@ -283,8 +283,8 @@ def contract(
     # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
     apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
 
-    # How much of everything fits. Where all does, nothing is divided, which would take long: 236 ns
-    # to 228 at (8, 32, 32) forward in `@njit`.
+    # How much of everything fits. Where all does, nothing is divided, which takes long: 236 ns to
+    # 228 at (8, 32, 32) forward in `@njit`.
     block, low = block_leaves(tiling), block_levels(tiling)
     if a.row == size and not apart:
         # long sums of few rows and columns: the terms of both where they lie; 112 GF to 130 at

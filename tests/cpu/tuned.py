@@ -23,6 +23,9 @@ contract.FEW_ROWS, contract.MEMORY = 20, 0  # B row by row, some of the digest's
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
 contract.AHEAD = contract.AHEAD_BYTES = contract.WRITES = 0
 turned.TURNED, turned.LEAST = 1 << 10, 0
+contract.TILES_AHEAD = 1  # A asked for ahead wherever there are two tiles of rows
 gemv.STRETCH, gemv.FEW_DOTS = 1, 60  # dots of many rows, a leaf at a time
+gemv.FAR = 1 << 10  # rows of B that long asked for ahead
+parallel.LONG = 0  # terms cut however many rows and columns C has
 parallel.PARALLEL_WORK = parallel.WORKQUEUE_WORK = 1  # threads for every call
 print(digest.of_package())
