@@ -176,7 +176,8 @@ def contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
 def contract_rows(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
     """By `gemv_rows`, in stretches of C that stay in the first-level cache."""
     size, small = item_bytes(tiling), scratch(SMALL)
-    stretch = min(cols, 8192 // size)
+    width = columns_of(tiling)
+    stretch = min(cols // width * width, 8192 // size)
     need = levels * stretch * rows * size
     work = allocate(need) if need > SMALL else small
     if not work:
@@ -272,13 +273,7 @@ def contract(
         return contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
     by_rows = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MEMORY)
     if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
-        even = cols // most_columns * most_columns
-        failed = contract_rows(tiling, a, b, c, rows, even, terms, levels, bias, divisor)
-        if failed or even == cols:
-            return failed
-        b, c = from_number(b, even, 0), from_number(c, 0, even)
-        bias = bias + even * size if bias else 0
-        cols -= even
+        return contract_rows(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
 
     # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
     apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size

@@ -179,14 +179,18 @@ def gemv_rows(
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
     C's.
 
-    `cols` is a multiple of the tiling's columns.
+    `stretch` is a multiple of the tiling's columns, and there are no fewer of them than that.
     """
     size, width = item_bytes(tiling), columns_of(tiling)
     leaves, waiting = leaf_count(terms), stretch * size
     # A B that comes from memory is asked for ahead: 2.8 ms to 2.4 at (1, 4096, 4096).
     far = terms * b.col >= 2 * b_bytes(tiling)
-    for column in range(0, cols, stretch):
-        end_column = min(cols, column + stretch)
+    end_column = 0
+    while end_column < cols:
+        # what is less than a vector's columns begins early, in a stretch of its own, and computes
+        # some again, the same bits: 1.5 us to 1.3 at (2, 65, 65)
+        column = min(end_column, cols - width)
+        end_column = column + min(stretch, (cols - column) // width * width)
         for q in range(leaves):
             last = q + 1 == leaves
             levels = pending(q, leaves - 1)
