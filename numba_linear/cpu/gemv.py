@@ -34,10 +34,10 @@ STRETCH = 8
 
 #: Bytes by which the second side is behind where rows may be a power of two apart, which evict
 #: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024).
-LAG = 256
+LAG = 512
 
-#: Bytes of a row from which on it is asked for ahead.
-FAR = 16 << 10
+#: Bytes of a row beyond which it is asked for ahead.
+FAR = 8 << 10
 
 #: Rows of A up to which their sums wait in the first-level cache for B's squares: 351 us to 236 at
 #: (8, 1024, 1024), 940 to 572 at (13, 1023, 1023), float64; more are slower so.
@@ -75,7 +75,7 @@ def gemv_dot(
     # Rows so long come from memory, which gives them quicker one by one than all a line at a time:
     # they are asked for in runs of as many lines as a vector has lanes, 3.8 ms to 2.5 at (1, 4096,
     # 4096). Where they evict each other from the second-level cache too, there is only one side.
-    far = b.row >= FAR
+    far = b.row > FAR
     most = 1 if rows > 1 or (far and b.row % FAR == 0) else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
