@@ -22,8 +22,8 @@ contract.SMALL = 0  # all working memory from the heap
 contract.FEW_ROWS, contract.MEMORY = 20, 0  # B row by row, some of the digest's shapes
 contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
 contract.AHEAD = contract.AHEAD_BYTES = contract.WRITES = 0
-turned.TURNED, turned.LEAST = 1 << 10, 0
 contract.TILES_AHEAD = 1  # A asked for ahead wherever there are two tiles of rows
+turned.TURNED, turned.LEAST = 1 << 10, 0
 gemv.STRETCH, gemv.FEW_DOTS = 1, 60  # dots of many rows, a leaf at a time
 gemv.FAR = 1 << 10  # rows of B that long asked for ahead
 parallel.LONG = 0  # terms cut however many rows and columns C has
