@@ -33,8 +33,8 @@ from numba_linear.cpu.rule import LEAF, leaf_count, pending
 STRETCH = 8
 
 #: Bytes by which the second side is behind where rows may be a power of two apart, which evict
-#: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024) with 256, 1030 us to 640 at
-#: (1, 3000, 3000) on two threads with 512 for 256.
+#: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024) with 256, and with 512
+#: for 256 1030 us to 640 at (1, 3000, 3000) on two threads.
 LAG = 512
 
 #: Bytes of a row beyond which it is asked for ahead.
