@@ -364,8 +364,8 @@ def grad_weight(
         reduce = REDUCTIONS[reduction]
         mode = FRESH_MODES[parallel]
         if out is None:
-            batch = g.shape[:-1] if reduce == NONE else ()
-            dw = np.empty(batch + g.shape[-1:] + x.shape[-1:], g.dtype)
+            shape = g.shape[-1], x.shape[-1]
+            dw = np.empty(g.shape[:-1] + shape if reduce == NONE else shape, g.dtype)
         else:
             dw, mode = out, MODES[parallel]
         refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, mode)
@@ -525,12 +525,13 @@ def backward(
         reduce = REDUCTIONS[reduction]
         mode = FRESH_MODES[parallel]
         if out is None:
-            batch, dtype = g.shape[:-1] if reduce == NONE else (), g.dtype
-            gradients = Gradients(
-                np.empty(x.shape, dtype),
-                np.empty(batch + w.shape, dtype),
-                np.empty(batch + w.shape[:1], dtype),
-            )
+            dtype = g.dtype
+            if reduce == NONE:
+                batch = g.shape[:-1]
+                dw, db = np.empty(batch + w.shape, dtype), np.empty(batch + w.shape[:1], dtype)
+            else:  # 120 ns less than with an empty batch
+                dw, db = np.empty(w.shape, dtype), np.empty(len(w), dtype)
+            gradients = Gradients(np.empty(x.shape, dtype), dw, db)
         else:
             gradients, mode = out, MODES[parallel]
         dx, dw, db = gradients

@@ -80,7 +80,9 @@ class Library(JITCodeLibrary):
     """Numba's, which optimises a function before it is linked with what it calls and twice after.
 
     Here it does so once, after; Numba's other times are for reference counts, of which there are
-    none.
+    none. What is to be a vector or unrolled is written so: LLVM's own doing takes 0.3 s of first
+    calls and brings nothing, for (1, 64, 64) forward with w = wt.T takes 200 ns with it and 185
+    without.
     """
 
     def _optimize_functions(self, ll_module):
@@ -88,6 +90,7 @@ class Library(JITCodeLibrary):
 
     def _optimize_final_module(self):
         options = binding.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.loop_interleaving = options.loop_unrolling = False
         builder = binding.create_pass_builder(self._codegen._tm, options)
         builder.getModulePassManager().run(self._final_module, builder)
 

@@ -136,6 +136,7 @@ tiling_of = retype(lambda operand: tiling_for(operand.dtype, operand.threads))
 alone = retype(lambda tiling: tiling.alone)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
+number = retype(lambda tiling: tiling.of(1, 1))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 

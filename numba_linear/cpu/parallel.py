@@ -27,6 +27,7 @@ from numba_linear.cpu.fragment import (
 from numba_linear.cpu.launch import for_one, give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.plain import contract_plain, is_plain
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.turned import contract_turned, turns
@@ -241,6 +242,9 @@ def contract_into(
     `sums` as in `contract`, and only for a C with contiguous rows.
     """
     if rows == 0 or cols == 0:
+        return 0
+    if is_plain(rows, cols, terms) and not sums:
+        contract_plain(tiling, a, b, c, rows, cols, terms, bias, bias_step, divisor)
         return 0
     size = item_bytes(tiling)
     row_of_bias = 0

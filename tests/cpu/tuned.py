@@ -7,7 +7,7 @@ import sys
 
 import digest
 
-from numba_linear.cpu import contract, gemv, machine, parallel, turned
+from numba_linear.cpu import contract, gemv, machine, parallel, plain, turned
 
 rows, columns, leaves, a_kib, b_kib = map(int, sys.argv[1:])
 
@@ -26,6 +26,7 @@ contract.TILES_AHEAD = 1  # A asked for ahead wherever there are two tiles of ro
 turned.TURNED, turned.LEAST = 1 << 10, 0
 gemv.STRETCH, gemv.FEW_DOTS = 1, 60  # dots of many rows, a leaf at a time
 gemv.FAR = 1 << 10  # rows of B that long asked for ahead
+plain.FEW_WORK = 0  # no plain loops
 parallel.LONG = 0  # terms cut however many rows and columns C has
 parallel.PARALLEL_WORK = parallel.WORKQUEUE_WORK = 1  # threads for every call
 print(digest.of_package())
