@@ -14,6 +14,7 @@ from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.parallel import AUTO, PARALLEL, PARALLEL_WORK, SERIAL, contract_into
+from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.operand import Operand, address, dim, ndim, stride, writable
 
@@ -179,20 +180,9 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols,
         if runs > 1:
             a_at += offset(a, 1, run * rows)
             out_at += offset(out, 1, run * rows)
-        failed += contract_into(
-            tiling_of(a),
-            mode,
-            Matrix(a_at, a_row, a_col),
-            b,
-            Matrix(out_at, out_row, out_col),
-            rows,
-            cols,
-            terms,
-            bias,
-            bias_step,
-            0.0,
-            0,
-        )
+        from_a, c = Matrix(a_at, a_row, a_col), Matrix(out_at, out_row, out_col)
+        problem = Problem(from_a, b, c, rows, cols, terms, bias, 0.0, 0)
+        failed += contract_into(tiling_of(a), mode, problem, bias_step)
     return MEMORY if failed else FINE
 
 
@@ -245,7 +235,7 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode, sums) -> i
         for k in range(K):
             c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
             a, b = by_sample(g, k), by_sample(x, k)
-            failed += contract_into(tiling, SERIAL, a, b, c, m, n, 1, 0, 0, 0.0, 0)
+            failed += contract_into(tiling, SERIAL, Problem(a, b, c, m, n, 1, 0, 0.0, 0), 0)
         return MEMORY if failed else FINE
     g_copy, x_copy = gather(g), gather(x)
     if g_copy == NO_MEMORY or x_copy == NO_MEMORY:
@@ -254,7 +244,7 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode, sums) -> i
         a, b = by_feature(g, g_copy), by_feature(x, x_copy)
         c = Matrix(address(out), out_row, out_col)
         divisor = divisor_of(reduction, K)
-        failed = contract_into(tiling, mode, a, b, c, m, n, K, 0, 0, divisor, sums)
+        failed = contract_into(tiling, mode, Problem(a, b, c, m, n, K, 0, divisor, sums), 0)
     release(max(g_copy, 0))
     release(max(x_copy, 0))
     return MEMORY if failed else FINE
@@ -281,14 +271,14 @@ def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
             b = by_sample(g, k)
-            failed += contract_into(tiling, SERIAL, ones, b, c, 1, m, 1, 0, 0, 0.0, 0)
+            failed += contract_into(tiling, SERIAL, Problem(ones, b, c, 1, m, 1, 0, 0.0, 0), 0)
         return MEMORY if failed else FINE
     g_copy = gather(g)
     if g_copy == NO_MEMORY:
         return MEMORY
     c = Matrix(address(out), 0, out_col)
     b, divisor = by_feature(g, g_copy), divisor_of(reduction, K)
-    failed = contract_into(tiling, mode, ones, b, c, 1, m, K, 0, 0, divisor, 0)
+    failed = contract_into(tiling, mode, Problem(ones, b, c, 1, m, K, 0, divisor, 0), 0)
     release(g_copy)
     return MEMORY if failed else FINE
 

@@ -43,6 +43,7 @@ from numba_linear.cpu.machine import (
 )
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.panels import pack_a, pack_b, tile_height
+from numba_linear.cpu.problem import Ahead, Leaves, Problem, with_a
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tile import tiles
@@ -74,32 +75,14 @@ TILES_AHEAD = 8
 
 @inlined
 def tiles_of_panel(
-    tiling,
-    a,
-    a_packed,
-    b,
-    width,
-    c,
-    rows,
-    tall,
-    cols,
-    terms,
-    begin,
-    end,
-    partials,
-    kept,
-    kept_bytes,
-    low,
-    bias,
-    divisor,
-    ahead,
-    ahead_step,
-    ahead_tile,
+    tiling, a, a_packed, b, width, c, rows, tall, cols, leaves, bias, divisor, ahead
 ):
     """Loop 1: the tiles of one panel of B, for the leaves begin … end-1."""
     size = item_bytes(tiling)
     narrow = width < columns_of(tiling)
+    terms, begin, end, partials, kept, kept_tile, low = leaves
     steps = min(terms, end * LEAF) - begin * LEAF
+    ahead_at, ahead_step, ahead_tile, _ = ahead
     far = TILES_AHEAD * rows_of(tiling)
     many = not a_packed and a.col == size and rows >= 2 * far
     row = 0
@@ -111,10 +94,9 @@ def tiles_of_panel(
         # where rows are left over, a tile begins early and computes some again, the same bits
         row = max(0, min(row, rows - height))
         a_tiles, a_leaf, a_tile = from_number(a, row, 0), LEAF * a.col, height * a.row
-        c_tiles = from_number(c, row, 0)
         c_ahead = 0
         if many:
-            ahead, ahead_step, ahead_tile = a_tiles.at + far * a.row, height * size, a_tile
+            ahead_at, ahead_step, ahead_tile = a_tiles.at + far * a.row, height * size, a_tile
             c_ahead = far * c.row
         elif a_packed:
             a_tiles = Matrix(a_packed, size, height * size)
@@ -129,31 +111,23 @@ def tiles_of_panel(
             a_leaf,
             a_tile,
             b,
-            c_tiles,
+            from_number(c, row, 0),
             rows - row,
             cols,
-            terms,
-            begin,
-            end,
-            partials,
-            kept,
-            kept_bytes,
-            low,
+            Leaves(terms, begin, end, partials, kept, kept_tile, low),
             bias,
             divisor,
-            ahead,
-            ahead_step,
-            ahead_tile,
-            c_ahead,
+            Ahead(ahead_at, ahead_step, ahead_tile, c_ahead),
         )
-        ahead += count * ahead_tile
-        kept += count * kept_bytes
+        ahead_at += count * ahead_tile
+        kept += count * kept_tile
         row += count * height
 
 
 @inlined
-def contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
+def contract_dots(tiling, problem, levels):
     """By `gemv_dot`, for which the terms of A are brought together; no more than fit a cache."""
+    a, rows, terms = problem.a, problem.rows, problem.terms
     size, small = item_bytes(tiling), scratch(SMALL)
     partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
     need = partial_bytes + (rows * terms * size if a.col != size else 0)
@@ -165,24 +139,24 @@ def contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
         for r in range(rows):
             for p in range(terms):
                 copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
-        a = gathered
-    gemv_dot(tiling, a, b, c, rows, cols, terms, work, bias, divisor)
+        problem = with_a(problem, gathered)
+    gemv_dot(tiling, problem, work)
     if need > SMALL:
         release(work)
     return 0
 
 
 @inlined
-def contract_rows(tiling, a, b, c, rows, cols, terms, levels, bias, divisor):
+def contract_rows(tiling, problem, levels):
     """By `gemv_rows`, in stretches of C that stay in the first-level cache."""
     size, small = item_bytes(tiling), scratch(SMALL)
     width = columns_of(tiling)
-    stretch = min(cols // width * width, 8192 // size)
-    need = levels * stretch * rows * size
+    stretch = min(problem.cols // width * width, 8192 // size)
+    need = levels * stretch * problem.rows * size
     work = allocate(need) if need > SMALL else small
     if not work:
         return 1
-    gemv_rows(tiling, a, b, c, rows, cols, terms, stretch, work, bias, divisor)
+    gemv_rows(tiling, problem, stretch, work)
     if need > SMALL:
         release(work)
     return 0
@@ -196,22 +170,7 @@ def gives_sums(tiling, a, rows, cols):
 
 
 @inlined
-def sums_of_rows(
-    tiling,
-    a,
-    rows,
-    first_row,
-    end_row,
-    terms,
-    begin,
-    end,
-    partials,
-    kept,
-    kept_bytes,
-    low,
-    sums,
-    divisor,
-):
+def sums_of_rows(tiling, a, rows, first_row, end_row, leaves, sums, divisor):
     """Σ_p 1 · A[r, p], the leaves begin … end-1, for the rows first_row … end_row-1: A in the
     place of B, in tiles of the least height, of which one row is wanted.
 
@@ -220,6 +179,7 @@ def sums_of_rows(
     size, index, width = item_bytes(tiling), len(heights(tiling)) - 1, columns_of(tiling)
     if rows < width:
         index, width = index + len(heights(tiling)), width // 2
+    terms, begin, end, partials, kept, kept_tile, low = leaves
     for next_row in range(first_row, end_row, width):
         row = min(next_row, rows - width)
         side = Matrix(a.at + row * size, size, a.col)
@@ -233,32 +193,21 @@ def sums_of_rows(
             Matrix(sums + row * size, 0, size),
             1,
             width,
-            terms,
-            begin,
-            end,
-            partials,
-            kept,
-            kept_bytes,
-            low,
+            Leaves(terms, begin, end, partials, kept, kept_tile, low),
             0,
             divisor,
-            side.at,
-            0,
-            0,
-            0,
+            Ahead(side.at, 0, 0, 0),
         )
-        kept += kept_bytes
+        kept += kept_tile
 
 
 @resident
-def contract(
-    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float, sums
-) -> int:
-    """C from A (rows × terms) and B (cols × terms); the rows of C are contiguous, as is bias.
+def contract(tiling, problem: Problem) -> int:
+    """C from A and B, the rows of C being contiguous; not 0 if there was no memory to work in.
 
-    And to `sums`, if it is not 0, the sums of A's rows, where `gives_sums`. Not 0 if there was no
-    memory to work in.
+    With the sums of A's rows, if they are wanted, where `gives_sums`.
     """
+    a, b, c, rows, cols, terms, bias, divisor, sums = problem
     if rows == 0 or cols == 0:
         return 0
     size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
@@ -270,10 +219,10 @@ def contract(
     squares = rows < least or (rows <= FEW_DOTS and cols >= most_columns // 2)
     together = a.col == size or rows * terms * size <= a_bytes(tiling)
     if squares and together and b.col == size and terms > 0 and not sums:
-        return contract_dots(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
+        return contract_dots(tiling, problem, levels)
     by_rows = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MEMORY)
     if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
-        return contract_rows(tiling, a, b, c, rows, cols, terms, levels, bias, divisor)
+        return contract_rows(tiling, problem, levels)
 
     # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
     apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
@@ -378,19 +327,14 @@ def contract(
                 if a_pack:
                     pack_a(tiling, a_part, some_rows, max(tall, some_rows), steps, a_packed)
                 if sums and first_panel == 0:  # while A's block is in a cache
+                    sums_kept = kept + kept_sums
                     sums_of_rows(
                         tiling,
                         from_number(a, 0, q * LEAF),
                         rows,
                         first_row,
                         first_row + some_rows,
-                        terms,
-                        q,
-                        end,
-                        partials,
-                        kept + kept_sums,
-                        kept_bytes,
-                        low,
+                        Leaves(terms, q, end, partials, sums_kept, kept_bytes, low),
                         sums,
                         divisor,
                     )
@@ -435,6 +379,7 @@ def contract(
                     if bias and inside < width:
                         store(load_part(vectors(tiling), bias_at, inside), bias_row, 0)
                         bias_at = bias_row
+                    panel_kept = kept + (panel - first_panel) * slots * kept_bytes
                     tiles_of_panel(
                         tiling,
                         a_part,
@@ -445,18 +390,10 @@ def contract(
                         some_rows,
                         max(tall, some_rows),
                         inside,
-                        terms,
-                        q,
-                        end,
-                        partials,
-                        kept + (panel - first_panel) * slots * kept_bytes,
-                        kept_bytes,
-                        low,
+                        Leaves(terms, q, end, partials, panel_kept, kept_bytes, low),
                         bias_at,
                         divisor,
-                        ahead,
-                        ahead_step,
-                        ahead_tile,
+                        Ahead(ahead, ahead_step, ahead_tile, 0),
                     )
     if need > SMALL:
         release(work)

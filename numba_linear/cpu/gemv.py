@@ -25,7 +25,7 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.machine import LINE, b_bytes, square, vector, vectors
-from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count, pending
 
@@ -49,24 +49,14 @@ SUMS = 64 * STRETCH * FEW_DOTS
 
 
 @resident
-def gemv_dot(
-    tiling,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    partials,
-    bias,
-    divisor: float,
-):
+def gemv_dot(tiling, problem: Problem, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `FEW_DOTS` rows.
 
     A square is as many terms of as many columns as a vector has lanes. All rows take a square
     once it is transposed; one row alone has two squares under way, one to each side, so that there
     are chains enough to hide their latency.
     """
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
     size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
     # for each leaf, the sums of a square's columns for all rows, or to both sides; a square
     sums, edge = scratch(SUMS), scratch(1024)
@@ -162,24 +152,13 @@ def gemv_dot(
 
 
 @resident
-def gemv_rows(
-    tiling,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    stretch,
-    partials,
-    bias,
-    divisor: float,
-):
+def gemv_rows(tiling, problem: Problem, stretch, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
     C's.
 
     `stretch` is a multiple of the tiling's columns, and there are no fewer of them than that.
     """
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
     size, width = item_bytes(tiling), columns_of(tiling)
     leaves, waiting = leaf_count(terms), stretch * size
     # A B that comes from memory is asked for ahead: 2.8 ms to 2.4 at (1, 4096, 4096).

@@ -28,6 +28,7 @@ from numba_linear.cpu.launch import for_one, give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.plain import contract_plain, is_plain
+from numba_linear.cpu.problem import Problem, with_bias
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.turned import contract_turned, turns
@@ -57,34 +58,22 @@ def cut(extent, grain, parts, i):
 
 
 @inlined
-def contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor, sums):
+def contract_alone(tiling, problem):
     """The contraction on the caller's thread."""
-    if not sums and turns(tiling, a, b, rows, cols, terms):
-        return contract_turned(tiling, a, b, c, rows, cols, terms, bias, divisor)
-    return contract(tiling, a, b, c, rows, cols, terms, bias, divisor, sums)
+    if turns(tiling, problem):
+        return contract_turned(tiling, problem)
+    return contract(tiling, problem)
 
 
 @resident(parallel=True, ready=started)
-def contract_parts(
-    tiling,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    bias,
-    divisor: float,
-    sums,
-    row_parts,
-    col_parts,
-    part_terms,
-    part_bytes,
-) -> int:
+def contract_parts(tiling, problem: Problem, row_parts, col_parts, part_terms, part_bytes) -> int:
     """`contract` on row_parts × col_parts parts of C at once, or on parts of the terms.
 
     Each part of the terms has a C and sums of its own, `part_bytes` from the ones before.
     """
+    # Numba wants to see a prange's named tuples made.
+    a, b, c = Matrix(*problem.a), Matrix(*problem.b), Matrix(*problem.c)
+    _, _, _, rows, cols, terms, bias, divisor, sums = problem
     size = item_bytes(tiling)
     term_parts = (terms + part_terms - 1) // part_terms if terms > part_terms else 1
     failed = 0
@@ -98,34 +87,25 @@ def contract_parts(
         c_part, part = from_number(c, row, col), i % term_parts * part_bytes
         failed += contract_alone(
             alone(tiling),
-            from_number(a, row, p),
-            from_number(b, col, p),
-            Matrix(c_part.at + part, c.row, c.col),
-            end_row - row,
-            end_col - col,
-            min(part_terms, terms - p),
-            bias + col * size if bias else 0,
-            divisor,
-            sums + part + row * size if sums and i_col == col_parts - 1 else 0,
+            Problem(
+                from_number(a, row, p),
+                from_number(b, col, p),
+                Matrix(c_part.at + part, c.row, c.col),
+                end_row - row,
+                end_col - col,
+                min(part_terms, terms - p),
+                bias + col * size if bias else 0,
+                divisor,
+                sums + part + row * size if sums and i_col == col_parts - 1 else 0,
+            ),
         )
     return failed
 
 
 @resident
-def contract_terms(
-    tiling,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    bias,
-    divisor: float,
-    sums,
-    part_terms,
-) -> int:
+def contract_terms(tiling, problem: Problem, part_terms) -> int:
     """The contraction by parts of the terms, each a node of the tree, and the tree above them."""
+    a, b, c, rows, cols, terms, bias, divisor, sums = problem
     size, width = item_bytes(tiling), columns_of(tiling)
     row = (cols + width - 1) // width * width * size
     sums_at = rows * row
@@ -134,9 +114,8 @@ def contract_terms(
     work = allocate(parts * whole)
     part = Matrix(work, row, size)
     part_sums = work + sums_at if sums else 0
-    if not work or contract_parts(
-        tiling, a, b, part, rows, cols, terms, 0, 0.0, part_sums, 1, 1, part_terms, whole
-    ):
+    parted = Problem(a, b, part, rows, cols, terms, 0, 0.0, part_sums)
+    if not work or contract_parts(tiling, parted, 1, 1, part_terms, whole):
         release(work)
         return 1
     # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's
@@ -166,30 +145,28 @@ def contract_terms(
     return 0
 
 
-def contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
+def contract_with(tiling, mode, problem):
     """`contract`, on several threads where there is code for them and the mode says so."""
 
 
 @overload(contract_with, jit_options=INLINED)
-def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
-    def on_one(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
-        return contract_alone(tiling, a, b, c, rows, cols, terms, bias, divisor, sums)
+def _contract_with(tiling, mode, problem):
+    def on_one(tiling, mode, problem):
+        return contract_alone(tiling, problem)
 
-    def on_several(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums):
+    def on_several(tiling, mode, problem):
+        _, b, _, rows, cols, terms, _, _, sums = problem
         threads, enough = 1, WORKQUEUE_WORK if for_one() else PARALLEL_WORK
         if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= enough):
             threads = num_threads()
         if threads == 1 or not take():
-            return contract_alone(alone(tiling), a, b, c, rows, cols, terms, bias, divisor, sums)
+            return contract_alone(alone(tiling), problem)
         small = rows * cols * item_bytes(tiling) <= SMALL_C and terms >= LONG * max(rows, cols)
         if small and leaf_count(terms) >= 4 * threads:
             leaves = 1
             while leaves * LEAF * 8 * threads < terms:
                 leaves *= 2
-            part_terms = leaves * LEAF
-            failed = contract_terms(
-                tiling, a, b, c, rows, cols, terms, bias, divisor, sums, part_terms
-            )
+            failed = contract_terms(tiling, problem, leaves * LEAF)
         else:
             # Each thread packs all of the side that is not cut: two threads take 46 us or 33 at
             # (32, 256, 256) forward, 8.8 ms or 7.9 at (512, 768, 3072).
@@ -199,23 +176,7 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums
                 row_parts, col_parts = 1, threads
             elif sums:  # each part has rows enough for them
                 row_parts = max(1, min(threads, rows // columns_of(tiling)))
-            whole = max(1, terms)
-            failed = contract_parts(
-                tiling,
-                a,
-                b,
-                c,
-                rows,
-                cols,
-                terms,
-                bias,
-                divisor,
-                sums,
-                row_parts,
-                col_parts,
-                whole,
-                0,
-            )
+            failed = contract_parts(tiling, problem, row_parts, col_parts, max(1, terms), 0)
         give()
         return failed
 
@@ -223,28 +184,16 @@ def _contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums
 
 
 @resident
-def contract_into(
-    tiling,
-    mode,
-    a: Matrix,
-    b: Matrix,
-    c: Matrix,
-    rows,
-    cols,
-    terms,
-    bias,
-    bias_step,
-    divisor: float,
-    sums,
-) -> int:
+def contract_into(tiling, mode, problem: Problem, bias_step) -> int:
     """The contraction into a C, and with a bias, of any strides; not 0 if memory was wanting.
 
-    `sums` as in `contract`, and only for a C with contiguous rows.
+    With sums as in `contract`, and only for a C with contiguous rows.
     """
-    if rows == 0 or cols == 0:
+    c, cols, bias = problem.c, problem.cols, problem.bias
+    if problem.rows == 0 or cols == 0:
         return 0
-    if is_plain(rows, cols, terms) and not sums:
-        contract_plain(tiling, a, b, c, rows, cols, terms, bias, bias_step, divisor)
+    if is_plain(problem):
+        contract_plain(tiling, problem, bias_step)
         return 0
     size = item_bytes(tiling)
     row_of_bias = 0
@@ -254,20 +203,19 @@ def contract_into(
             return 1
         for j in range(cols):
             copy(tiling, row_of_bias + j * size, bias + j * bias_step)
-        bias = row_of_bias
+        problem = with_bias(problem, row_of_bias)
     if c.col != size:
-        failed = contract_scattered(tiling, a, b, c, rows, cols, terms, bias, divisor)
+        failed = contract_scattered(tiling, problem)
     else:
-        failed = contract_with(tiling, mode, a, b, c, rows, cols, terms, bias, divisor, sums)
+        failed = contract_with(tiling, mode, problem)
     release(row_of_bias)
     return failed
 
 
 @resident
-def contract_scattered(
-    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
-) -> int:
+def contract_scattered(tiling, problem: Problem) -> int:
     """Where the rows of C are not contiguous: block by block by way of one whose rows are."""
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
     size, most = item_bytes(tiling), 256
     block = allocate(min(rows, most) * min(cols, most) * size)
     failed = 0 if block else 1
@@ -278,15 +226,17 @@ def contract_scattered(
             some_rows, some_cols = min(most, rows - i), min(most, cols - j)
             failed = contract(
                 alone(tiling),
-                from_number(a, i, 0),
-                from_number(b, j, 0),
-                Matrix(block, some_cols * size, size),
-                some_rows,
-                some_cols,
-                terms,
-                bias + j * size if bias else 0,
-                divisor,
-                0,
+                Problem(
+                    from_number(a, i, 0),
+                    from_number(b, j, 0),
+                    Matrix(block, some_cols * size, size),
+                    some_rows,
+                    some_cols,
+                    terms,
+                    bias + j * size if bias else 0,
+                    divisor,
+                    0,
+                ),
             )
             for r in range(some_rows):
                 for s in range(some_cols):

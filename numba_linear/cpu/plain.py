@@ -13,14 +13,16 @@ FEW_WORK = 144
 
 
 @inlined
-def is_plain(rows, cols, terms):
+def is_plain(problem):
     """Whether it pays; a sum is then of one leaf."""
-    return terms <= LEAF and rows * cols * (terms + 4) <= FEW_WORK
+    _, _, _, rows, cols, terms, _, _, sums = problem
+    return terms <= LEAF and rows * cols * (terms + 4) <= FEW_WORK and not sums
 
 
 @inlined
-def contract_plain(tiling, a, b, c, rows, cols, terms, bias, bias_step, divisor):
+def contract_plain(tiling, problem, bias_step):
     """C[r, c] = Σ_p A[r, p] · B[c, p], all of any strides."""
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
     for r in range(rows):
         for j in range(cols):
             acc = zero(number(tiling))

@@ -26,7 +26,6 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 from numba_linear.cpu.compiler import OPTIONS
-from numba_linear.cpu.matrix import Matrix
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -136,6 +135,18 @@ class Cache(FunctionCache):
             super().save_overload(sig, data)
 
 
+def kind(annotation, first):
+    """The Numba type of a parameter so annotated, beside a first one of the type `first`."""
+    if annotation in (inspect.Parameter.empty, int):
+        return types.intp
+    if annotation is float:
+        return types.float64
+    if issubclass(annotation, tuple):
+        fields = [kind(field, first) for field in annotation.__annotations__.values()]
+        return types.BaseTuple.from_types(fields, annotation)
+    return first
+
+
 class Resident:
     """A function and the machine code made of it so far."""
 
@@ -152,13 +163,7 @@ class Resident:
 
     def typed(self, first):
         """The signature for the type of the first argument."""
-        kinds = {
-            inspect.Parameter.empty: types.intp,
-            float: types.float64,
-            Matrix: types.NamedUniTuple(types.intp, 3, Matrix),
-        }
-        rest = [kinds.get(annotation, first) for annotation in self.annotations[1:]]
-        return self.result(first, *rest)
+        return self.result(first, *[kind(each, first) for each in self.annotations[1:]])
 
     def entry(self, first):
         """The function as Python calls it."""
@@ -215,9 +220,9 @@ def need(name, first):
 def resident(function=None, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
-    The other parameters are integers, float64 or `Matrix` if so annotated, and of the first one's
-    type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called when
-    there is code. `options` of `numba.njit` go before `OPTIONS`.
+    The other parameters are integers, float64 or named tuples if so annotated, and of the first
+    one's type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called
+    when there is code. `options` of `numba.njit` go before `OPTIONS`.
     """
     if function is None:
         return lambda function: resident(function, ready=ready, **options)

@@ -21,6 +21,7 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import LINE, PAGE, square, vector
 from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 
 #: Bytes of Cᵀ at a time, which wait in the second-level cache, and of its rows up to which enough
@@ -29,9 +30,10 @@ TURNED, WIDEST, LEAST = 256 << 10, 1 << 10, 32 << 10
 
 
 @inlined
-def turns(tiling, a, b, rows, cols, terms):
+def turns(tiling, problem):
     """Whether it pays: at least half of the transposing is saved, and an eighth of the lanes, or
     less, is idle."""
+    a, b, _, rows, cols, terms, _, _, sums = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     return (
         a.col == size
@@ -41,14 +43,14 @@ def turns(tiling, a, b, rows, cols, terms):
         and 2 * rows * (terms + cols) <= cols * terms
         and -rows % lanes * 8 <= rows
         and b.row % PAGE != 0
+        and not sums
     )
 
 
 @resident
-def contract_turned(
-    tiling, a: Matrix, b: Matrix, c: Matrix, rows, cols, terms, bias, divisor: float
-) -> int:
+def contract_turned(tiling, problem: Problem) -> int:
     """`contract` by way of Cᵀ."""
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     row = (rows * size + LINE - 1) // LINE * LINE
     most = min(cols, max(TURNED // row // lanes, 1) * lanes)
@@ -58,10 +60,8 @@ def contract_turned(
     for column in range(0, cols, most):
         some = min(most, cols - column)
         if not failed:
-            part = from_number(b, column, 0)
-            failed = contract(
-                tiling, part, a, Matrix(turned, row, size), some, rows, terms, 0, 0.0, 0
-            )
+            part, c_part = from_number(b, column, 0), Matrix(turned, row, size)
+            failed = contract(tiling, Problem(part, a, c_part, some, rows, terms, 0, 0.0, 0))
         if failed:
             break
         for j in range(0, some, lanes):
