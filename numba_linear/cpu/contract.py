@@ -251,12 +251,13 @@ def contract(tiling, problem: Problem) -> int:
     b_direct = b.row == size and wide and rows <= most_tiles * most_rows
     # Columns before the first at which all rows of a direct B, or else of C, begin a vector as
     # aligned as it is wide: less than a narrow panel has. It costs a panel more, and pays where
-    # there are many, or where writing C, to beyond the first cache, is much of the work: 24 ms to
-    # 13 at (200000, 64, 10) grad_input, float64.
+    # a direct B has many, or where writing C, to beyond the first cache, is much of the work:
+    # 24 ms to 13 at (200000, 64, 10) grad_input, float64.
     vector_bytes = most_columns // 2 * size
     lead, edge = 0, b.at if b_direct else c.at
     writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > WRITES
-    worth = cols >= 8 * most_columns or (writes and terms * most_columns <= 8 * cols)
+    many = b_direct and cols >= 8 * most_columns
+    worth = many or (writes and terms * most_columns <= 8 * cols)
     if worth and (b.col if b_direct else c.row) % vector_bytes == 0:
         lead = -edge % vector_bytes // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
