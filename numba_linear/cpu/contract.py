@@ -13,6 +13,7 @@ block of rows and 3. of terms, as many as A's panels fit the second-level cache;
 partial sums stay close.
 """
 
+from numba_linear.cpu.blocks import blocks_for
 from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.fragment import (
     allocate,
@@ -31,11 +32,7 @@ from numba_linear.cpu.fragment import (
 from numba_linear.cpu.gemv import FEW_DOTS, gemv_dot, gemv_rows
 from numba_linear.cpu.machine import (
     LINE,
-    PAGE,
     a_bytes,
-    b_bytes,
-    block_leaves,
-    block_levels,
     heights,
     tile_shape,
     vector,
@@ -55,13 +52,6 @@ SMALL = 16 << 10
 #: float64; and up to which a B of so many bytes is, which comes from memory: 49 ms to 29 at
 #: (4, 4096, 11008). A smaller one is slower so: 4.1 ms to 7.0 at (8, 4096, 4096), float32.
 FEW_ROWS, MORE_ROWS, MEMORY = 2, 8, 65 << 20
-
-#: Terms up to which writing C is most of the work: its rows are then finished block by block while
-#: they are in the second-level cache, 134 ms to 44 at (4, 4096, 11008) grad_weight.
-FEW_TERMS = 64
-
-#: Bytes of C from which its lines are written once, whole, where that costs more columns computed.
-WRITES = 32 << 10
 
 #: How far ahead a B that is read as it lies is asked for, at least in terms, 374 us with 32 and
 #: 345 with 16 at (8, 1024, 1024) grad_input, float64, and in bytes, 10.6 ms to 8.3 at grad_weight
@@ -224,85 +214,18 @@ def contract(tiling, problem: Problem) -> int:
     if by_rows and b.row == size and terms > 1 and cols >= most_columns and not sums:
         return contract_rows(tiling, problem, levels)
 
-    # A's rows are packed where they lie so far apart that they evict each other or miss the TLB.
-    apart = a.row >= 4096 if a.col == size else a.col >= 2048 or a.row != size
-
-    # How much of everything fits. Where all does, nothing is divided, which takes long: 236 ns to
-    # 228 at (8, 32, 32) forward in `@njit`.
-    block, low = block_leaves(tiling), block_levels(tiling)
-    if a.row == size and not apart:
-        # long sums of few rows and columns: the terms of both where they lie; 112 GF to 130 at
-        # (50000, 100, 100) grad_weight
-        while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
-            block, low = block // 2, low - 1
-    block = min(leaves, block)
-    a_term = max(1, min(terms, block * LEAF)) * size
-    block_rows = rows
-    if rows * a_term > a_bytes(tiling):
-        block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
-    if terms <= FEW_TERMS and rows * cols * size > a_bytes(tiling):
-        fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
-        block_rows = min(block_rows, max(most_rows, fit))
-    # Reading B as it lies saves packing it, a pass, which many tiles share. But where its rows
-    # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
-    # other. Nothing beyond B's columns may be read.
-    wide = cols >= most_columns or cols == most_columns // 2
-    most_tiles = 1 if b.col != 0 and b.col % PAGE == 0 else 16 if b.col % LINE == 0 else 4
-    b_direct = b.row == size and wide and rows <= most_tiles * most_rows
-    # Columns before the first at which all rows of a direct B, or else of C, begin a vector as
-    # aligned as it is wide: less than a narrow panel has. It costs a panel more, and pays where
-    # a direct B has many, or where writing C, to beyond the first cache, is much of the work:
-    # 24 ms to 13 at (200000, 64, 10) grad_input, float64.
-    vector_bytes = most_columns // 2 * size
-    lead, edge = 0, b.at if b_direct else c.at
-    writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > WRITES
-    many = b_direct and cols >= 8 * most_columns
-    worth = many or (writes and terms * most_columns <= 8 * cols)
-    if worth and (b.col if b_direct else c.row) % vector_bytes == 0:
-        lead = -edge % vector_bytes // size
-    panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
-    panel_bytes = min(block * LEAF, terms) * most_columns * size
-    # B's panels are kept for all blocks of rows, if all their terms fit; else each packs them
-    # again.
-    keep = not b_direct and rows > block_rows
-    block_panels = panels
-    if keep:
-        whole = max(1, terms) * most_columns * size
-        if 8 * whole <= b_bytes(tiling):
-            panel_bytes = whole
-            block_panels = b_bytes(tiling) // whole
-        else:
-            keep = False
-    kept_levels = max(0, levels - low)
-    if kept_levels:
-        fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
-        block_panels = min(block_panels, max(1, fit // most_columns))
-    block_panels = min(block_panels, panels)
-    if block_panels < panels:
-        # blocks as even as can be: 348 ms to 332 at (2048, 1024, 4096) grad_input, float64
-        rounds = (panels + block_panels - 1) // block_panels
-        block_panels = (panels + rounds - 1) // rounds
-    evict = (a.row if a.col == size else a.col) % PAGE == 0
-    a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
-    # A tile taller than A, which is then packed and filled up, or, one row, read again and again:
-    # for want of a lower one, and where it saves another pass over a B that is read as it lies,
-    # 81 GF to 177 at (7, 1024, 1024) grad_input.
-    tall = least if rows < least else 0
-    if rows == 1:
+    blocks = blocks_for(tiling, problem, leaves, levels)
+    if rows == 1:  # a tile taller than A reads its row again and again
         a = Matrix(a.at, 0, a.col)
-    elif rows < least:
-        a_pack = True
-    elif b_direct and b.col >= 2048 and block_panels >= 8 and rows < most_rows:
-        tall = heights(tiling)[tile_height(tiling, rows, most_rows)]
-        a_pack = tall > rows
 
     # Working memory.
-    slots = block_rows // most_rows + len(heights(tiling))
-    a_block = (block_rows + most_rows) * (block + 1) * LEAF * size if a_pack else 0
-    b_block = 0 if b_direct else (block_panels if keep else 1) * panel_bytes + LEAF * size
-    partial_bytes = min(levels, low) * fragment_bytes(tiling)
-    kept_bytes = kept_levels * fragment_bytes(tiling)
-    kept_sums = kept_bytes * slots * block_panels
+    slots = blocks.rows // most_rows + len(heights(tiling))
+    a_block = (blocks.rows + most_rows) * (blocks.leaves + 1) * LEAF * size if blocks.a_pack else 0
+    b_panels = 0 if blocks.b_direct else blocks.panels if blocks.keep else 1
+    b_block = b_panels * blocks.panel_bytes + LEAF * size
+    partial_bytes = min(levels, blocks.low) * fragment_bytes(tiling)
+    kept_bytes = max(0, levels - blocks.low) * fragment_bytes(tiling)
+    kept_sums = kept_bytes * slots * blocks.panels
     kept_all = kept_sums + (kept_bytes * slots if sums else 0)
     need = a_block + b_block + partial_bytes + kept_all + 256
     small = scratch(SMALL)
@@ -315,18 +238,18 @@ def contract(tiling, problem: Problem) -> int:
     kept = partials + partial_bytes
     bias_row = scratch(1024)
 
-    for first_panel in range(0, panels, block_panels):  # 5
-        end_panel = min(panels, first_panel + block_panels)
-        for next_row in range(0, rows, block_rows):  # 4
+    for first_panel in range(0, blocks.all_panels, blocks.panels):  # 5
+        end_panel = min(blocks.all_panels, first_panel + blocks.panels)
+        for next_row in range(0, rows, blocks.rows):  # 4
             # the last block begins early, if it can, to be as high as a tile
             first_row = max(0, min(next_row, rows - least))
-            some_rows = min(block_rows, rows - first_row)
-            for q in range(0, leaves, block):  # 3
-                end = min(leaves, q + block)
+            some_rows = min(blocks.rows, rows - first_row)
+            for q in range(0, leaves, blocks.leaves):  # 3
+                end = min(leaves, q + blocks.leaves)
                 steps = min(terms, end * LEAF) - q * LEAF
                 a_part = from_number(a, first_row, q * LEAF)
-                if a_pack:
-                    pack_a(tiling, a_part, some_rows, max(tall, some_rows), steps, a_packed)
+                if blocks.a_pack:
+                    pack_a(tiling, a_part, some_rows, max(blocks.tall, some_rows), steps, a_packed)
                 if sums and first_panel == 0:  # while A's block is in a cache
                     sums_kept = kept + kept_sums
                     sums_of_rows(
@@ -335,25 +258,25 @@ def contract(tiling, problem: Problem) -> int:
                         rows,
                         first_row,
                         first_row + some_rows,
-                        Leaves(terms, q, end, partials, sums_kept, kept_bytes, low),
+                        Leaves(terms, q, end, partials, sums_kept, kept_bytes, blocks.low),
                         sums,
                         divisor,
                     )
                 for panel in range(first_panel, end_panel):  # 2
                     column = panel * most_columns
-                    if lead:
-                        column += lead - most_columns
+                    if blocks.lead:
+                        column += blocks.lead - most_columns
                     narrow = column < 0 or cols - column <= most_columns // 2
                     width = most_columns // 2 if narrow else most_columns
                     # the last panel begins early, if it can, and computes some columns again
-                    if b_direct or not lead:
+                    if blocks.b_direct or not blocks.lead:
                         column = min(column, cols - width)
                     column = max(0, column)
                     inside = min(width, cols - column)
-                    if lead and panel == 0:
-                        inside = lead
+                    if blocks.lead and panel == 0:
+                        inside = blocks.lead
                     b_panel = from_number(b, column, q * LEAF)
-                    if b_direct:
+                    if blocks.b_direct:
                         # by the first of several tiles the first lines of all terms of the panels
                         # to the right, by the second the next …; by a single tile these terms,
                         # but no line that the panel to the left has part of
@@ -369,13 +292,14 @@ def contract(tiling, problem: Problem) -> int:
                         packed = b_packed
                         ahead = from_number(b, column, end * LEAF).at
                         ahead_step, ahead_tile = 16, 16 * steps
-                        if keep:
-                            packed += (panel - first_panel) * panel_bytes + q * LEAF * width * size
-                        if not keep or first_row == 0:
+                        if blocks.keep:
+                            packed += (panel - first_panel) * blocks.panel_bytes
+                            packed += q * LEAF * width * size
+                        if not blocks.keep or first_row == 0:
                             pack_b(tiling, b_panel, inside, steps, width, packed)
                         b_panel = Matrix(packed, size, width * size)
-                        if keep:
-                            ahead = packed + panel_bytes
+                        if blocks.keep:
+                            ahead = packed + blocks.panel_bytes
                     bias_at = bias + column * size if bias else 0
                     if bias and inside < width:
                         store(load_part(vectors(tiling), bias_at, inside), bias_row, 0)
@@ -384,14 +308,14 @@ def contract(tiling, problem: Problem) -> int:
                     tiles_of_panel(
                         tiling,
                         a_part,
-                        a_packed if a_pack else 0,
+                        a_packed if blocks.a_pack else 0,
                         b_panel,
                         width,
                         from_number(c, first_row, column),
                         some_rows,
-                        max(tall, some_rows),
+                        max(blocks.tall, some_rows),
                         inside,
-                        Leaves(terms, q, end, partials, panel_kept, kept_bytes, low),
+                        Leaves(terms, q, end, partials, panel_kept, kept_bytes, blocks.low),
                         bias_at,
                         divisor,
                         Ahead(ahead, ahead_step, ahead_tile, 0),

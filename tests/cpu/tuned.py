@@ -7,7 +7,7 @@ import sys
 
 import digest
 
-from numba_linear.cpu import contract, gemv, machine, parallel, plain, turned
+from numba_linear.cpu import blocks, contract, gemv, machine, parallel, plain, turned
 
 rows, columns, leaves, a_kib, b_kib = map(int, sys.argv[1:])
 
@@ -20,8 +20,8 @@ def tiling_for(dtype, threads=False):
 machine.tiling_for = tiling_for
 contract.SMALL = 0  # all working memory from the heap
 contract.FEW_ROWS, contract.MEMORY = 20, 0  # B row by row, some of the digest's shapes
-contract.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
-contract.AHEAD = contract.AHEAD_BYTES = contract.WRITES = 0
+blocks.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
+blocks.WRITES = contract.AHEAD = contract.AHEAD_BYTES = 0
 contract.TILES_AHEAD = 1  # A asked for ahead wherever there are two tiles of rows
 turned.TURNED, turned.LEAST = 1 << 10, 0
 gemv.STRETCH, gemv.FEW_DOTS = 1, 60  # dots of many rows, a leaf at a time
