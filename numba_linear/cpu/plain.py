@@ -7,16 +7,16 @@ from numba_linear.cpu.machine import number
 from numba_linear.cpu.matrix import from_number
 from numba_linear.cpu.rule import LEAF
 
-#: Multiply-adds, each sum being worth four more: 105 ns to 40 at (1, 4, 4) forward in `@njit`, 170
-#: to 130 at (1, 64, 2).
-FEW_WORK = 144
+#: Multiply-adds, each sum being worth two more: 105 ns to 40 at (1, 4, 4) forward in `@njit`, 142
+#: to 128 at (8, 4, 4).
+FEW_WORK = 200
 
 
 @inlined
 def is_plain(problem):
     """Whether it pays; a sum is then of one leaf."""
     _, _, _, rows, cols, terms, _, _, sums = problem
-    return terms <= LEAF and rows * cols * (terms + 4) <= FEW_WORK and not sums
+    return terms <= LEAF and rows * cols * (terms + 2) <= FEW_WORK and not sums
 
 
 @inlined
