@@ -34,11 +34,11 @@ class Blocks(NamedTuple):
     low: int  # levels of the tree within a block
     all_panels: int  # of B
     lead: int  # columns of the first panel, 0 if it is like the others
-    panel_bytes: int  # of what is packed of a panel
+    panel_bytes: int  # of what is packed of a panel, if B is
     keep: bool  # whether B's panels are kept for all blocks of rows
     b_direct: bool  # whether B is read as it lies
     a_pack: bool  # whether A is packed
-    tall: int  # rows of a tile that is to be taller than A, or 0
+    tall: int  # rows of a tile that is to have no fewer than A, or 0
 
 
 @inlined
@@ -107,9 +107,9 @@ def blocks_for(tiling, problem, leaves, levels):
         block_panels = (panels + rounds - 1) // rounds
     evict = (a.row if a.col == size else a.col) % PAGE == 0
     a_pack = apart and block_panels >= (4 if evict else 8) and rows >= 2 * most_rows
-    # A tile taller than A, which is then packed and filled up, if it is more than one row: for
-    # want of a lower one, and where it saves another pass over a B that is read as it lies,
-    # 81 GF to 177 at (7, 1024, 1024) grad_input.
+    # A tile taller than A, for want of a lower one, and where it saves another pass over a B that
+    # is read as it lies, 81 GF to 177 at (7, 1024, 1024) grad_input. Of more than one row, A is
+    # then packed and filled up.
     tall = least if rows < least else 0
     if rows < least:
         a_pack = rows > 1

@@ -221,8 +221,8 @@ def contract(tiling, problem: Problem) -> int:
     # Working memory.
     slots = blocks.rows // most_rows + len(heights(tiling))
     a_block = (blocks.rows + most_rows) * (blocks.leaves + 1) * LEAF * size if blocks.a_pack else 0
-    b_panels = 0 if blocks.b_direct else blocks.panels if blocks.keep else 1
-    b_block = b_panels * blocks.panel_bytes + LEAF * size
+    b_panels = blocks.panels if blocks.keep else 1
+    b_block = 0 if blocks.b_direct else b_panels * blocks.panel_bytes + LEAF * size
     partial_bytes = min(levels, blocks.low) * fragment_bytes(tiling)
     kept_bytes = max(0, levels - blocks.low) * fragment_bytes(tiling)
     kept_sums = kept_bytes * slots * blocks.panels

@@ -1,7 +1,7 @@
 """The contraction on the caller's thread or on several: where to cut it, the bits being the same.
 
-C is cut into rows and columns; where it is small and its sums are long, the terms are cut instead,
-at aligned groups of leaves, which are nodes of the rule's tree.
+C's longer side is cut; where C is small and its sums are long, the terms are cut instead, at
+aligned groups of leaves, which are nodes of the rule's tree.
 """
 
 from numba import prange, types
@@ -33,8 +33,8 @@ from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.turned import contract_turned, turns
 
-#: How a call may use threads: as many as pay, the caller's alone, or all. Without `Tiling.threads`
-#: it is the caller's alone.
+#: How a call may use threads: as many as pay, the caller's alone, or all. Without `Tiling.threads`,
+#: and where a plain loop does, it is the caller's alone.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
 #: Multiply-adds from which a second thread pays for its launch, and on the layer "workqueue".
@@ -170,7 +170,7 @@ def _contract_with(tiling, mode, problem):
         else:
             # Each thread packs all of the side that is not cut, so the longer is: two threads take
             # 46 us or 33 at (32, 256, 256) forward, 12.8 ms or 11.8 at (512, 768, 3072)
-            # grad_input.
+            # grad_input. Of parts of columns the last gives all sums of A's rows.
             row_parts, col_parts = threads, 1
             if cols > rows:
                 row_parts, col_parts = 1, threads

@@ -7,8 +7,8 @@ from numba_linear.cpu.machine import number
 from numba_linear.cpu.matrix import from_number
 from numba_linear.cpu.rule import LEAF
 
-#: Multiply-adds, each sum being worth two more: 105 ns to 40 at (1, 4, 4) forward in `@njit`, 142
-#: to 128 at (8, 4, 4).
+#: Multiply-adds up to which it pays, each sum counting as two more: 86 ns to 40 at (1, 4, 4)
+#: forward in `@njit`, 142 to 128 at (8, 4, 4).
 FEW_WORK = 200
 
 
@@ -21,7 +21,8 @@ def is_plain(problem):
 
 @inlined
 def contract_plain(tiling, problem, bias_step):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], all of any strides."""
+    """The problem, with A, B, C and the bias, whose numbers lie `bias_step` bytes apart, of any
+    strides."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
     for r in range(rows):
         for j in range(cols):

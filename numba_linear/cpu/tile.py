@@ -50,8 +50,12 @@ def tiles(
     c : Matrix
         Rows × columns; of each row, which is contiguous, `cols` numbers are written, and of the
         tiles' rows `rows`.
+    leaves : Leaves
+        Which leaves, of how many terms, and where partial sums wait for the rest of the sum.
     bias, divisor
         As in `finish`.
+    ahead : Ahead
+        What to ask for meanwhile.
     """
     terms, begin, end, partials, kept, kept_tile, low = leaves
     final = max(terms - 1, 0) // LEAF

@@ -32,7 +32,7 @@ TURNED, WIDEST, LEAST = 256 << 10, 1 << 10, 32 << 10
 @inlined
 def turns(tiling, problem):
     """Whether it pays: at least half of the transposing is saved, and an eighth of the lanes, or
-    less, is idle."""
+    less, is idle. It does not give the sums of A's rows."""
     a, b, _, rows, cols, terms, _, _, sums = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     return (
