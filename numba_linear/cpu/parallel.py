@@ -33,8 +33,8 @@ from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.turned import contract_turned, turns
 
-#: How a call may use threads: as many as pay, the caller's alone, or all. Without `Tiling.threads`,
-#: and where a plain loop does, it is the caller's alone.
+#: How a call may use threads: as many as pay, the caller's alone, or all. It is the caller's alone
+#: without `Tiling.threads`, and where a plain loop does.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
 #: Multiply-adds from which a second thread pays for its launch, and on the layer "workqueue".

@@ -7,7 +7,8 @@ from numba_linear.cpu.matrix import Matrix
 
 
 class Problem(NamedTuple):
-    """C[r, c] = (Σ_p A[r, p] · B[c, p] + bias[c]) / divisor; and sums[r] = (Σ_p A[r, p]) / divisor.
+    """C[r, c] = (Σ_p A[r, p] · B[c, p] + bias[c]) / divisor, and sums[r] = (Σ_p A[r, p]) /
+    divisor.
 
     `bias` and `sums` are addresses, 0 for none, of contiguous numbers; only `contract_into` and
     `contract_plain` take a bias whose numbers lie apart. `divisor` is as in `finish`.
