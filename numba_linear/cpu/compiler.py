@@ -29,7 +29,7 @@ class Inferer(TypeInferer):
     known: ClassVar[dict[Any, Any]] = {}
 
     def resolve_call(self, fnty, pos_args, kw_args):
-        if kw_args or not isinstance(fnty, types.Function):
+        if kw_args or not isinstance(fnty, types.Function | types.NamedTupleClass):
             return super().resolve_call(fnty, pos_args, kw_args)
         asked = fnty, tuple(pos_args)
         if asked not in self.known:

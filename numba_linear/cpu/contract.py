@@ -40,7 +40,7 @@ from numba_linear.cpu.machine import (
 )
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.panels import pack_a, pack_b, tile_height
-from numba_linear.cpu.problem import Ahead, Leaves, Problem, with_a
+from numba_linear.cpu.problem import Ahead, Leaves, Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tile import tiles
@@ -117,7 +117,7 @@ def tiles_of_panel(
 @inlined
 def contract_dots(tiling, problem, levels):
     """By `gemv_dot`, for which the terms of A are brought together; no more than fit a cache."""
-    a, rows, terms = problem.a, problem.rows, problem.terms
+    a, b, c, rows, cols, terms, bias, divisor, sums = problem
     size, small = item_bytes(tiling), scratch(SMALL)
     partial_bytes = levels * FEW_DOTS * row_bytes(vector(tiling))
     need = partial_bytes + (rows * terms * size if a.col != size else 0)
@@ -129,7 +129,7 @@ def contract_dots(tiling, problem, levels):
         for r in range(rows):
             for p in range(terms):
                 copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
-        problem = with_a(problem, gathered)
+        problem = Problem(gathered, b, c, rows, cols, terms, bias, divisor, sums)
     gemv_dot(tiling, problem, work)
     if need > SMALL:
         release(work)

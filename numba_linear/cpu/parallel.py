@@ -28,7 +28,7 @@ from numba_linear.cpu.launch import for_one, give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.plain import contract_plain, is_plain
-from numba_linear.cpu.problem import Problem, with_bias
+from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.turned import contract_turned, turns
@@ -189,8 +189,8 @@ def contract_into(tiling, mode, problem: Problem, bias_step) -> int:
 
     With sums as in `contract`, and only for a C with contiguous rows.
     """
-    c, cols, bias = problem.c, problem.cols, problem.bias
-    if problem.rows == 0 or cols == 0:
+    a, b, c, rows, cols, terms, bias, divisor, sums = problem
+    if rows == 0 or cols == 0:
         return 0
     if is_plain(problem):
         contract_plain(tiling, problem, bias_step)
@@ -203,7 +203,7 @@ def contract_into(tiling, mode, problem: Problem, bias_step) -> int:
             return 1
         for j in range(cols):
             copy(tiling, row_of_bias + j * size, bias + j * bias_step)
-        problem = with_bias(problem, row_of_bias)
+        problem = Problem(a, b, c, rows, cols, terms, row_of_bias, divisor, sums)
     if c.col != size:
         failed = contract_scattered(tiling, problem)
     else:

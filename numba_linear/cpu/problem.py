@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.matrix import Matrix
 
 
@@ -23,20 +22,6 @@ class Problem(NamedTuple):
     bias: int
     divisor: float
     sums: int
-
-
-@inlined
-def with_a(problem, a):
-    """The same problem with A elsewhere."""
-    _, b, c, rows, cols, terms, bias, divisor, sums = problem
-    return Problem(a, b, c, rows, cols, terms, bias, divisor, sums)
-
-
-@inlined
-def with_bias(problem, bias):
-    """The same problem with the bias elsewhere."""
-    a, b, c, rows, cols, terms, _, divisor, sums = problem
-    return Problem(a, b, c, rows, cols, terms, bias, divisor, sums)
 
 
 class Leaves(NamedTuple):
