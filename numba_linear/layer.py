@@ -529,7 +529,7 @@ def backward(
             if reduce == NONE:
                 batch = g.shape[:-1]
                 dw, db = np.empty(batch + w.shape, dtype), np.empty(batch + w.shape[:1], dtype)
-            else:  # 120 ns less than with an empty batch
+            else:  # 90 ns less than with an empty batch
                 dw, db = np.empty(w.shape, dtype), np.empty(len(w), dtype)
             gradients = Gradients(np.empty(x.shape, dtype), dw, db)
         else:
