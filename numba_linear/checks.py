@@ -26,8 +26,6 @@ LETTERS = {
     "grad_bias": {"g": "…m"},
     "backward": {"g": "…m", "x": "…n", "w": "mn"},
 }
-#: Arguments that may be None, whose shape is then ().
-OPTIONAL = ("b",)
 
 
 def out_letters(operation: str, reduction: str) -> dict[str, str]:
@@ -57,7 +55,7 @@ class ArgumentError(ValueError):
         given = {
             name: shape
             for name, shape in zip(names, shapes, strict=True)
-            if shape or name not in OPTIONAL
+            if shape and -1 not in shape
         }
         super().__init__(message_of(operation, reduction, code, given))
 
@@ -85,6 +83,8 @@ def given_value(value: Any) -> Given:
 
 
 def given_type(type_: Any) -> Given:
+    if isinstance(type_, types.Optional):
+        type_ = type_.type
     if isinstance(type_, types.Array):
         return Given("ndarray", as_dtype(type_.dtype), type_.ndim, type_.mutable)
     return Given("None" if is_none(type_) else str(type_))
@@ -124,6 +124,12 @@ def check_gradients(fine: bool, kind: str) -> None:
         raise TypeError(
             f"backward: out is of type {kind}; wanted a Gradients(input, weight, bias) of arrays"
         )
+
+
+def check_first_layer(first: bool, no_input: bool) -> None:
+    """Without w, as for a network's first layer, there is no ∂L/∂x."""
+    if first and not no_input:
+        raise TypeError("backward: out.input is an array; wanted None, for w is None")
 
 
 def check_types(

@@ -29,10 +29,12 @@ equations say what the layer is, and check nothing.
 # ruff: noqa: E741  (l is the notes' letter for an input feature)
 
 import ctypes
+import functools
 import os
 
+import numba
 import numpy as np
-from numba import config, njit, prange, types
+from numba import config, prange, types
 from numba.extending import intrinsic
 
 # --------------------------------------------------------------------------------------
@@ -41,6 +43,12 @@ from numba.extending import intrinsic
 
 #: Terms in a leaf. Part of the contract: another number would give other bits.
 LEAF = 256
+
+
+#: `numba.njit` without the options that a function takes from its caller: some would change bits.
+njit = functools.partial(
+    numba.njit, fastmath=False, error_model="python", forceinline=False, boundscheck=False
+)
 
 
 @intrinsic

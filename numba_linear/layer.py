@@ -10,25 +10,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, types
+from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from numba_linear import checks
 from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
+from numba_linear.cpu.compiler import PLAIN
+from numba_linear.cpu.interrupts import uninterrupted
+from numba_linear.cpu.machine import tiling_of_array
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
-from numba_linear.cpu.resident import uninterrupted
 from numba_linear.entry import (
-    FRESH,
     MEAN,
     NONE,
     SUM,
+    UNSURE,
+    backward_of_samples,
+    forward_of_samples,
+    grad_bias_of_samples,
+    grad_input_of_samples,
+    grad_weight_of_samples,
     run_backward,
     run_forward,
     run_grad_bias,
     run_grad_input,
     run_grad_weight,
 )
-from numba_linear.operand import Operand, operand
+from numba_linear.operand import Operand, opened, operand, samples
 
 Array = np.ndarray[Any, Any]
 Calls = dict[np.dtype[Any], Callable[..., int]]
@@ -44,7 +52,6 @@ class Gradients(NamedTuple):
 
 #: What `parallel` means in a call from Python; inside @njit None means False.
 MODES = {None: AUTO, False: SERIAL, True: PARALLEL}
-FRESH_MODES = {parallel: mode | FRESH for parallel, mode in MODES.items()}
 REDUCTIONS = {"mean": MEAN, "sum": SUM, "none": NONE}
 
 #: What a call raises for arguments that the compiled layer does not know.
@@ -201,9 +208,9 @@ def forward(
     """
     refusal: Any = None
     try:
-        mode = FRESH_MODES[parallel]
+        mode = MODES[parallel]
         if out is not None:
-            y, mode = out, MODES[parallel]
+            y = out
         elif x.ndim == 2:  # 140 ns less than for any number of dimensions
             y = np.empty((len(x), len(w)), x.dtype)
         else:
@@ -275,9 +282,9 @@ def grad_input(
     """
     refusal: Any = None
     try:
-        mode = FRESH_MODES[parallel]
+        mode = MODES[parallel]
         if out is not None:
-            dx, mode = out, MODES[parallel]
+            dx = out
         elif g.ndim == 2:
             dx = np.empty((len(g), w.shape[1]), g.dtype)
         else:
@@ -362,12 +369,12 @@ def grad_weight(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
-        mode = FRESH_MODES[parallel]
+        mode = MODES[parallel]
         if out is None:
             shape = g.shape[-1], x.shape[-1]
             dw = np.empty(g.shape[:-1] + shape if reduce == NONE else shape, g.dtype)
         else:
-            dw, mode = out, MODES[parallel]
+            dw = out
         refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, mode)
         if refusal == LARGE:
             refusal = GRAD_WEIGHT_THREADS[g.dtype](g, x, dw, reduce, mode)
@@ -436,11 +443,11 @@ def grad_bias(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
-        mode = FRESH_MODES[parallel]
+        mode = MODES[parallel]
         if out is None:
             db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
         else:
-            db, mode = out, MODES[parallel]
+            db = out
         refusal = GRAD_BIAS[g.dtype](g, db, reduce, mode)
         if refusal == LARGE:
             refusal = GRAD_BIAS_THREADS[g.dtype](g, db, reduce, mode)
@@ -523,17 +530,20 @@ def backward(
     refusal: Any = None
     try:
         reduce = REDUCTIONS[reduction]
-        mode = FRESH_MODES[parallel]
+        mode = MODES[parallel]
         if out is None:
             dtype = g.dtype
             if reduce == NONE:
-                batch = g.shape[:-1]
-                dw, db = np.empty(batch + w.shape, dtype), np.empty(batch + w.shape[:1], dtype)
+                db = np.empty(g.shape, dtype)
+                dw = np.empty(g.shape + x.shape[-1:], dtype)
+            elif w is None:
+                db = np.empty(g.shape[-1], dtype)
+                dw = np.empty((g.shape[-1], x.shape[-1]), dtype)
             else:  # 90 ns less than with an empty batch
                 dw, db = np.empty(w.shape, dtype), np.empty(len(w), dtype)
-            gradients = Gradients(np.empty(x.shape, dtype), dw, db)
+            gradients = Gradients(None if w is None else np.empty(x.shape, dtype), dw, db)
         else:
-            gradients, mode = out, MODES[parallel]
+            gradients = out
         dx, dw, db = gradients
         refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, mode)
         if refusal == LARGE:
@@ -546,6 +556,10 @@ def backward(
         checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
         outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
         inputs = {"g": g, "x": x, "w": w}
+        if w is None:
+            del inputs["w"]
+            if outs:
+                checks.check_first_layer(True, outs.pop("out.input") is None)
         plain = settle(
             run_backward,
             BACKWARD,
@@ -557,6 +571,9 @@ def backward(
             parallel,
             refusal,
         )
+        if w is None:
+            plain.insert(2, None)
+            plain.insert(3, None)
         out_plain = Gradients(*plain[3:]) if outs else None
         gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
     return gradients if out is None else out
@@ -565,18 +582,19 @@ def backward(
 # --------------------------------------------------------------------------------------
 # Inside @njit
 # --------------------------------------------------------------------------------------
+#
+# Each overload checks the types while compiling. What it gives Numba to compile is as little as
+# can be, for every caller compiles it anew: the call of a resident function that does what is
+# quickly seen to be right, that of one which takes anything, and the errors.
 
 
-def mode_of(parallel, out):
-    """The mode for `parallel` and `out` inside @njit."""
-
-
-@overload(mode_of)
-def _mode_of(parallel, out):
-    fresh = FRESH if is_none(out) else 0
-    if is_none(parallel):
-        return lambda parallel, out: SERIAL | fresh
-    return lambda parallel, out: (PARALLEL if parallel else SERIAL) | fresh
+def literal(type_):
+    """The value of a constant's type, None for any other type."""
+    if isinstance(type_, types.Omitted):
+        return type_.value
+    if isinstance(type_, types.Literal):
+        return type_.literal_value
+    return type_ if isinstance(type_, str) else None
 
 
 def wants_threads(parallel):
@@ -584,11 +602,57 @@ def wants_threads(parallel):
     return int(not is_none(parallel) and literal(parallel) is not False)
 
 
+@intrinsic(prefer_literal=True)
+def mode_of(typingctx, parallel):
+    """The mode for `parallel` inside @njit."""
+
+    def codegen(context, builder, sig, args):
+        if is_none(parallel) or literal(parallel) is not None:
+            mode = PARALLEL if literal(parallel) else SERIAL
+            return context.get_constant(types.intp, mode)
+        wanted = context.cast(builder, args[0], parallel, types.boolean)
+        modes = [context.get_constant(types.intp, mode) for mode in (PARALLEL, SERIAL)]
+        return builder.select(wanted, *modes)
+
+    return types.intp(parallel), codegen
+
+
+@intrinsic
+def shape_of(typingctx, a):
+    """a.shape; () of None, and (-1,) of a vector that turns out to be None."""
+    kind = a.type if isinstance(a, types.Optional) else a
+    result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
+
+    def codegen(context, builder, sig, args):
+        type_, opened_array, there = opened(context, builder, a, args[0])
+        if type_ is None:
+            return context.make_tuple(builder, result, [])
+        sizes = cgutils.unpack_tuple(builder, opened_array.shape)
+        if there is not None:
+            sizes = [builder.select(there, size, size.type(-1)) for size in sizes]
+        return context.make_tuple(builder, result, sizes)
+
+    return result(a), codegen
+
+
+@intrinsic
+def there(typingctx, a):
+    """An array that is there, of a type that may be None."""
+    result = a.type if isinstance(a, types.Optional) else a
+
+    def codegen(context, builder, sig, args):
+        value = context.cast(builder, args[0], a, result)
+        context.nrt.incref(builder, result, value)
+        return value
+
+    return result(a), codegen
+
+
 def reduction_of(operation, reduction):
     """The code of a reduction that is a constant, or a string at run time."""
 
 
-@overload(reduction_of, prefer_literal=True)
+@overload(reduction_of, prefer_literal=True, jit_options=PLAIN)
 def _reduction_of(operation, reduction):
     name = literal(reduction)
     if name is not None:
@@ -607,46 +671,6 @@ def _reduction_of(operation, reduction):
     return at_run_time
 
 
-def literal(type_):
-    """The value of a constant's type, None for any other type."""
-    if isinstance(type_, types.Omitted):
-        return type_.value
-    if isinstance(type_, types.Literal):
-        return type_.literal_value
-    return type_ if isinstance(type_, str) else None
-
-
-def result(out, like, shape):
-    """`out`, or a new array where there is none."""
-
-
-@overload(result)
-def _result(out, like, shape):
-    if is_none(out):
-        return lambda out, like, shape: np.empty(shape, like.dtype)
-    return lambda out, like, shape: out
-
-
-def shape_of(a):
-    """a.shape; () of None."""
-
-
-@overload(shape_of)
-def _shape_of(a):
-    return (lambda a: ()) if is_none(a) else (lambda a: a.shape)
-
-
-def part(out, i):
-    """The i-th array of the `out` of `backward`, or None."""
-
-
-@overload(part, prefer_literal=True)
-def _part(out, i):
-    if is_none(out):
-        return lambda out, i: None
-    return lambda out, i: out[i]
-
-
 def check_typed(operation, inputs, outs, parallel, reduction="mean"):
     """`checks` on Numba's types; what they raise becomes Numba's error of the same words."""
     try:
@@ -660,8 +684,7 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
                 f"{operation}: reduction is not a constant; inside @njit without out it decides"
                 " the result's type, so wanted 'mean', 'sum' or 'none' written in the call"
             )
-        is_flag = is_none(parallel) or isinstance(parallel, (types.Boolean, types.Omitted, bool))
-        checks.check_parallel(operation, parallel, is_flag)
+        checks.check_parallel(operation, parallel, is_flag(parallel))
         checks.check_types(
             operation,
             name,
@@ -669,150 +692,325 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
             {name: checks.given_type(type_) for name, type_ in outs.items()},
         )
     except (TypeError, ValueError) as error:
+        if not str(error).startswith(f"{operation}: "):  # a signal's handler raised it
+            raise
         raise TypingError(str(error)) from None
 
 
+def is_flag(type_):
+    """Whether a type is that of None, True, False, or of what is one of these at run time."""
+    if isinstance(type_, types.Optional):
+        type_ = type_.type
+    return is_none(type_) or isinstance(type_, (types.Boolean, types.Omitted, bool))
+
+
+def given(**arrays):
+    """The arguments that are not None."""
+    return {name.replace("_", "."): a for name, a in arrays.items() if not is_none(a)}
+
+
+def optional(*arrays):
+    """Whether any is of a type that may be None."""
+    return any(isinstance(a, types.Optional) for a in arrays)
+
+
+def is_missing(operation, name):
+    """The words for an array that turns out to be None."""
+    try:
+        checks.check_types(operation, "mean", {name: checks.Given("None")}, {})
+    except TypeError as error:
+        return str(error)
+
+
 #: LLVM copies the call into its caller, where Numba then need not count references: 20 ns less.
-#: Not where there is a reduction: Numba 0.61 would raise with the name of the first such call.
-INLINED = {"forceinline": True}
+INLINED = PLAIN | {"forceinline": True}
 
 
 @overload(forward, prefer_literal=True, jit_options=INLINED)
 def _forward(x, w, b=None, out=None, parallel=None):
-    inputs = {"x": x, "w": w} if is_none(b) else {"x": x, "w": w, "b": b}
-    check_typed("forward", inputs, {} if is_none(out) else {"out": out}, parallel)
-
+    check_typed("forward", {"x": x, "w": w} | given(b=b), given(out=out), parallel)
+    no_x, no_w = is_missing("forward", "x"), is_missing("forward", "w")
     threads, no_memory = wants_threads(parallel), checks.no_memory("forward")
 
-    def impl(x, w, b=None, out=None, parallel=None):
-        y = result(out, x, x.shape[:-1] + w.shape[:1])
-        code = run_forward(
-            operand(x, x, threads),
-            operand(x, w, threads),
-            operand(x, b, threads),
-            operand(x, y, threads),
-            mode_of(parallel, out),
+    def with_arrays(x, w, b=None, out=None, parallel=None):
+        if x is None:
+            raise TypeError(no_x)
+        if w is None:
+            raise TypeError(no_w)
+        return forward(there(x), there(w), b, out, parallel)
+
+    def with_or_without_out(x, w, b=None, out=None, parallel=None):
+        if out is None:
+            return forward(x, w, b, None, parallel)
+        return forward(x, w, b, there(out), parallel)
+
+    def without_out(x, w, b=None, out=None, parallel=None):
+        y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
+        return forward(x, w, b, y, parallel)
+
+    def call(x, w, b=None, out=None, parallel=None):
+        mode = mode_of(parallel)
+        code = forward_of_samples(
+            tiling_of_array(x), samples(x), samples(w), samples(b), samples(out), mode
         )
+        if code == UNSURE or code == LARGE:
+            code = run_forward(
+                operand(x, x, threads),
+                operand(x, w, threads),
+                operand(x, b, threads),
+                operand(x, out, threads),
+                mode,
+            )
         if code == MEMORY:
             raise MemoryError(no_memory)
         if code:
-            raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), y.shape)
-        return y
+            raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), out.shape)
+        return out
 
-    return impl
+    return chosen(optional(x, w), with_arrays, out, with_or_without_out, without_out, call)
+
+
+def chosen(missing, with_arrays, out, with_or_without_out, without_out, call):
+    """What an overload gives Numba to compile."""
+    if missing:
+        return with_arrays
+    if optional(out):
+        return with_or_without_out
+    return without_out if is_none(out) else call
 
 
 @overload(grad_input, prefer_literal=True, jit_options=INLINED)
 def _grad_input(g, w, out=None, parallel=None):
-    check_typed("grad_input", {"g": g, "w": w}, {} if is_none(out) else {"out": out}, parallel)
-
+    check_typed("grad_input", {"g": g, "w": w}, given(out=out), parallel)
+    no_g, no_w = is_missing("grad_input", "g"), is_missing("grad_input", "w")
     threads, no_memory = wants_threads(parallel), checks.no_memory("grad_input")
 
-    def impl(g, w, out=None, parallel=None):
-        dx = result(out, g, g.shape[:-1] + w.shape[1:])
-        code = run_grad_input(
-            operand(g, g, threads),
-            operand(g, w, threads),
-            operand(g, dx, threads),
-            mode_of(parallel, out),
+    def with_arrays(g, w, out=None, parallel=None):
+        if g is None:
+            raise TypeError(no_g)
+        if w is None:
+            raise TypeError(no_w)
+        return grad_input(there(g), there(w), out, parallel)
+
+    def with_or_without_out(g, w, out=None, parallel=None):
+        if out is None:
+            return grad_input(g, w, None, parallel)
+        return grad_input(g, w, there(out), parallel)
+
+    def without_out(g, w, out=None, parallel=None):
+        return grad_input(g, w, np.empty(g.shape[:-1] + w.shape[1:], g.dtype), parallel)
+
+    def call(g, w, out=None, parallel=None):
+        mode = mode_of(parallel)
+        code = grad_input_of_samples(
+            tiling_of_array(g), samples(g), samples(w), samples(out), mode
         )
+        if code == UNSURE or code == LARGE:
+            code = run_grad_input(
+                operand(g, g, threads), operand(g, w, threads), operand(g, out, threads), mode
+            )
         if code == MEMORY:
             raise MemoryError(no_memory)
         if code:
-            raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, dx.shape)
-        return dx
+            raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, out.shape)
+        return out
 
-    return impl
-
-
-def batch_of(g, reduction):
-    """The batch's dimensions where the result has them, that is without a reduction."""
+    return chosen(optional(g, w), with_arrays, out, with_or_without_out, without_out, call)
 
 
-@overload(batch_of, prefer_literal=True)
-def _batch_of(g, reduction):
-    if literal(reduction) == "none":
-        return lambda g, reduction: g.shape[:-1]
-    return lambda g, reduction: ()
+@intrinsic(prefer_literal=True)
+def reduction_over_samples(typingctx, g, reduce):
+    """The reduction; of a single sample, its sum."""
+    one_sample = g.ndim == 1
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, SUM) if one_sample else args[1]
+
+    return types.intp(g, types.intp), codegen
 
 
-@overload(grad_weight, prefer_literal=True)
+@overload(grad_weight, prefer_literal=True, jit_options=INLINED)
 def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
-    outs = {} if is_none(out) else {"out": out}
-    check_typed("grad_weight", {"g": g, "x": x}, outs, parallel, reduction)
-
+    check_typed("grad_weight", {"g": g, "x": x}, given(out=out), parallel, reduction)
+    no_g, no_x = is_missing("grad_weight", "g"), is_missing("grad_weight", "x")
     threads, no_memory = wants_threads(parallel), checks.no_memory("grad_weight")
 
-    def impl(g, x, reduction="mean", out=None, parallel=None):
-        reduce = reduction_of("grad_weight", reduction)
-        dw = result(out, g, batch_of(g, reduction) + g.shape[-1:] + x.shape[-1:])
-        code = run_grad_weight(
-            operand(g, g, threads),
-            operand(g, x, threads),
-            operand(g, dw, threads),
-            reduce,
-            mode_of(parallel, out),
+    def with_arrays(g, x, reduction="mean", out=None, parallel=None):
+        if g is None:
+            raise TypeError(no_g)
+        if x is None:
+            raise TypeError(no_x)
+        return grad_weight(there(g), there(x), reduction, out, parallel)
+
+    def with_or_without_out(g, x, reduction="mean", out=None, parallel=None):
+        if out is None:
+            return grad_weight(g, x, reduction, None, parallel)
+        return grad_weight(g, x, reduction, there(out), parallel)
+
+    def without_out(g, x, reduction="mean", out=None, parallel=None):
+        dw = np.empty(g.shape[-1:] + x.shape[-1:], g.dtype)
+        return grad_weight(g, x, reduction, dw, parallel)
+
+    def of_each_sample(g, x, reduction="mean", out=None, parallel=None):
+        dw = np.empty(g.shape + x.shape[-1:], g.dtype)
+        return grad_weight(g, x, reduction, dw, parallel)
+
+    def call(g, x, reduction="mean", out=None, parallel=None):
+        reduce, mode = reduction_of("grad_weight", reduction), mode_of(parallel)
+        code = grad_weight_of_samples(
+            tiling_of_array(g),
+            samples(g),
+            samples(x),
+            samples(out),
+            reduction_over_samples(g, reduce),
+            mode,
         )
+        if code == UNSURE or code == LARGE:
+            code = run_grad_weight(
+                operand(g, g, threads),
+                operand(g, x, threads),
+                operand(g, out, threads),
+                reduce,
+                mode,
+            )
         if code == MEMORY:
             raise MemoryError(no_memory)
         if code:
-            raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, dw.shape)
-        return dw
+            raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, out.shape)
+        return out
 
-    return impl
+    fresh = of_each_sample if literal(reduction) == "none" else without_out
+    return chosen(optional(g, x), with_arrays, out, with_or_without_out, fresh, call)
 
 
-@overload(grad_bias, prefer_literal=True)
+@overload(grad_bias, prefer_literal=True, jit_options=INLINED)
 def _grad_bias(g, reduction="mean", out=None, parallel=None):
-    outs = {} if is_none(out) else {"out": out}
-    check_typed("grad_bias", {"g": g}, outs, parallel, reduction)
-
+    check_typed("grad_bias", {"g": g}, given(out=out), parallel, reduction)
+    no_g = is_missing("grad_bias", "g")
     threads, no_memory = wants_threads(parallel), checks.no_memory("grad_bias")
 
-    def impl(g, reduction="mean", out=None, parallel=None):
-        reduce = reduction_of("grad_bias", reduction)
-        db = result(out, g, batch_of(g, reduction) + g.shape[-1:])
-        code = run_grad_bias(
-            operand(g, g, threads), operand(g, db, threads), reduce, mode_of(parallel, out)
+    def with_arrays(g, reduction="mean", out=None, parallel=None):
+        if g is None:
+            raise TypeError(no_g)
+        return grad_bias(there(g), reduction, out, parallel)
+
+    def with_or_without_out(g, reduction="mean", out=None, parallel=None):
+        if out is None:
+            return grad_bias(g, reduction, None, parallel)
+        return grad_bias(g, reduction, there(out), parallel)
+
+    def without_out(g, reduction="mean", out=None, parallel=None):
+        return grad_bias(g, reduction, np.empty(g.shape[-1:], g.dtype), parallel)
+
+    def of_each_sample(g, reduction="mean", out=None, parallel=None):
+        return grad_bias(g, reduction, np.empty(g.shape, g.dtype), parallel)
+
+    def call(g, reduction="mean", out=None, parallel=None):
+        reduce, mode = reduction_of("grad_bias", reduction), mode_of(parallel)
+        code = grad_bias_of_samples(
+            tiling_of_array(g), samples(g), samples(out), reduction_over_samples(g, reduce), mode
         )
+        if code == UNSURE or code == LARGE:
+            code = run_grad_bias(operand(g, g, threads), operand(g, out, threads), reduce, mode)
         if code == MEMORY:
             raise MemoryError(no_memory)
         if code:
-            raise ArgumentError("grad_bias", reduction, code, g.shape, db.shape)
-        return db
+            raise ArgumentError("grad_bias", reduction, code, g.shape, out.shape)
+        return out
 
-    return impl
+    fresh = of_each_sample if literal(reduction) == "none" else without_out
+    return chosen(optional(g), with_arrays, out, with_or_without_out, fresh, call)
 
 
-@overload(backward, prefer_literal=True)
+@overload(backward, prefer_literal=True, jit_options=INLINED)
 def _backward(g, x, w, reduction="mean", out=None, parallel=None):
+    first, arrays = is_none(w), out.type if optional(out) else out
     outs = {}
     if not is_none(out):
-        fields = getattr(out, "fields", None) == Gradients._fields
+        fields = getattr(arrays, "fields", None) == Gradients._fields
         try:
             checks.check_gradients(fields, str(out))
+            checks.check_first_layer(first, is_none(arrays[0]))
         except TypeError as error:
             raise TypingError(str(error)) from None
-        outs = dict(zip((f"out.{name}" for name in Gradients._fields), out, strict=True))
-    check_typed("backward", {"g": g, "x": x, "w": w}, outs, parallel, reduction)
-
+        outs = dict(zip((f"out.{name}" for name in Gradients._fields), arrays, strict=True))
+        if first:
+            del outs["out.input"]
+    check_typed("backward", {"g": g, "x": x} | given(w=w), outs, parallel, reduction)
+    no_g, no_x = is_missing("backward", "g"), is_missing("backward", "x")
+    no_w = is_missing("backward", "w")
+    no_dx = is_missing("backward", "out.input")
+    no_dw, no_db = is_missing("backward", "out.weight"), is_missing("backward", "out.bias")
     threads, no_memory = wants_threads(parallel), checks.no_memory("backward")
 
-    def impl(g, x, w, reduction="mean", out=None, parallel=None):
-        reduce = reduction_of("backward", reduction)
-        dx = result(part(out, 0), g, x.shape)
-        dw = result(part(out, 1), g, batch_of(g, reduction) + w.shape)
-        db = result(part(out, 2), g, batch_of(g, reduction) + w.shape[:1])
-        code = run_backward(
-            operand(g, g, threads),
-            operand(g, x, threads),
-            operand(g, w, threads),
-            operand(g, dx, threads),
-            operand(g, dw, threads),
-            operand(g, db, threads),
-            reduce,
-            mode_of(parallel, out),
+    def with_arrays(g, x, w, reduction="mean", out=None, parallel=None):
+        if g is None:
+            raise TypeError(no_g)
+        if x is None:
+            raise TypeError(no_x)
+        if w is None:
+            raise TypeError(no_w)
+        return backward(there(g), there(x), there(w), reduction, out, parallel)
+
+    def of_first_layer(g, x, w, reduction="mean", out=None, parallel=None):
+        if g is None:
+            raise TypeError(no_g)
+        if x is None:
+            raise TypeError(no_x)
+        return backward(there(g), there(x), None, reduction, out, parallel)
+
+    def with_or_without_out(g, x, w, reduction="mean", out=None, parallel=None):
+        if out is None:
+            return backward(g, x, w, reduction, None, parallel)
+        return backward(g, x, w, reduction, there(out), parallel)
+
+    def with_out(g, x, w, reduction="mean", out=None, parallel=None):
+        dx, dw, db = out
+        if dx is None:
+            raise TypeError(no_dx)
+        if dw is None:
+            raise TypeError(no_dw)
+        if db is None:
+            raise TypeError(no_db)
+        gradients = Gradients(there(dx), there(dw), there(db))
+        return backward(g, x, w, reduction, gradients, parallel)
+
+    def without_out(g, x, w, reduction="mean", out=None, parallel=None):
+        dw = np.empty(batch_of(g, reduction) + w.shape, g.dtype)
+        db = np.empty(batch_of(g, reduction) + w.shape[:1], g.dtype)
+        gradients = Gradients(np.empty(x.shape, g.dtype), dw, db)
+        return backward(g, x, w, reduction, gradients, parallel)
+
+    def without_out_of_first_layer(g, x, w, reduction="mean", out=None, parallel=None):
+        db = np.empty(batch_of(g, reduction) + g.shape[-1:], g.dtype)
+        dw = np.empty(db.shape + x.shape[-1:], g.dtype)
+        return backward(g, x, w, reduction, Gradients(None, dw, db), parallel)
+
+    def call(g, x, w, reduction="mean", out=None, parallel=None):
+        reduce, mode = reduction_of("backward", reduction), mode_of(parallel)
+        dx, dw, db = out
+        code = backward_of_samples(
+            tiling_of_array(g),
+            samples(g),
+            samples(x),
+            samples(w),
+            samples(dx),
+            samples(dw),
+            samples(db),
+            reduction_over_samples(g, reduce),
+            mode,
         )
+        if code == UNSURE or code == LARGE:
+            code = run_backward(
+                operand(g, g, threads),
+                operand(g, x, threads),
+                operand(g, w, threads),
+                operand(g, dx, threads),
+                operand(g, dw, threads),
+                operand(g, db, threads),
+                reduce,
+                mode,
+            )
         if code == MEMORY:
             raise MemoryError(no_memory)
         if code:
@@ -822,11 +1020,29 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
                 code,
                 g.shape,
                 x.shape,
-                w.shape,
-                dx.shape,
+                shape_of(w),
+                shape_of(dx),
                 dw.shape,
                 db.shape,
             )
-        return Gradients(dx, dw, db)
+        return out
 
-    return impl
+    if optional(*outs.values()):
+        return with_out
+    with_arrays = of_first_layer if first else with_arrays
+    fresh = without_out_of_first_layer if first else without_out
+    return chosen(optional(g, x, w), with_arrays, out, with_or_without_out, fresh, call)
+
+
+@intrinsic(prefer_literal=True)
+def batch_of(typingctx, g, reduction):
+    """The batch's dimensions where the result has them, that is without a reduction."""
+    batch = g.ndim - 1 if literal(reduction) == "none" else 0
+    result = types.UniTuple(types.intp, batch)
+
+    def codegen(context, builder, sig, args):
+        shape = context.make_array(g)(context, builder, args[0]).shape
+        sizes = cgutils.unpack_tuple(builder, shape)[:batch]
+        return context.make_tuple(builder, result, sizes)
+
+    return result(g, reduction), codegen

@@ -6,6 +6,8 @@ compiled once. A Python array becomes one without being wrapped for Numba first,
 third of a small call.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
@@ -18,6 +20,7 @@ from numba.extending import (
     unbox,
 )
 
+from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.resident import CompileTime
 
 INTP = ir.IntType(64)
@@ -97,27 +100,107 @@ def unbox_operand(typ, obj, c):
     return NativeValue(operand._getvalue())
 
 
+class Samples(NamedTuple):
+    """An array of one or two dimensions as a matrix; one of one dimension has one row.
+
+    None has -1 rows, and an array of more dimensions -2.
+    """
+
+    at: Matrix
+    rows: int
+    cols: int
+
+
+MATRIX = types.BaseTuple.from_types([types.intp] * 3, Matrix)
+SAMPLES = types.BaseTuple.from_types([MATRIX, types.intp, types.intp], Samples)
+
+
+def opened(context, builder, type_, value):
+    """An array's type and structure, and whether it is there; the first two are None of None."""
+    there = None
+    if isinstance(type_, types.Optional):
+        optional = context.make_helper(builder, type_, value=value)
+        type_, value, there = type_.type, optional.data, optional.valid
+    if not isinstance(type_, types.Array):
+        return None, None, None
+    return type_, context.make_array(type_)(context, builder, value), there
+
+
+@intrinsic
+def samples(typingctx, array):
+    """`array`, None, or what is either, as `Samples`."""
+
+    def codegen(context, builder, sig, args):
+        type_, opened_array, there = opened(context, builder, array, args[0])
+        at, rows, cols = [INTP(0)] * 3, INTP(-1), INTP(0)
+        if type_ is not None and type_.ndim > 2:
+            rows = INTP(-2)
+        elif type_ is not None:
+            rows, cols = pair(builder, type_, opened_array.shape, INTP(1))
+            strides = pair(builder, type_, opened_array.strides, INTP(0))
+            if type_.layout == "C":  # then known while compiling
+                strides[1] = INTP(type_.dtype.bitwidth // 8)
+            at = [builder.ptrtoint(opened_array.data, INTP), *strides]
+        if there is not None:
+            rows = builder.select(there, rows, INTP(-1))
+        matrix = context.make_tuple(builder, MATRIX, at)
+        return context.make_tuple(builder, SAMPLES, [matrix, rows, cols])
+
+    def pair(builder, type_, values, first):
+        values = cgutils.unpack_tuple(builder, values)
+        return values if type_.ndim == 2 else [first, *values]
+
+    return SAMPLES(array), codegen
+
+
+@intrinsic
+def apart(typingctx, x, y, size):
+    """Whether one of two `Samples` of numbers of `size` bytes ends before the other begins."""
+
+    def codegen(context, builder, sig, args):
+        def least(a, b):
+            return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+        def ends(samples):
+            """The addresses of its first number and of what comes after its last."""
+            matrix, rows, cols = cgutils.unpack_tuple(builder, samples)
+            start, row, col = cgutils.unpack_tuple(builder, matrix)
+            down = builder.mul(builder.sub(rows, INTP(1)), row)
+            across = builder.mul(builder.sub(cols, INTP(1)), col)
+            last = builder.add(builder.add(start, down), across)
+            first = builder.add(start, builder.add(least(down, INTP(0)), least(across, INTP(0))))
+            # the others of its corners lie as far from these two
+            return first, builder.add(builder.sub(builder.add(start, last), first), args[2])
+
+        (x_first, x_end), (y_first, y_end) = ends(args[0]), ends(args[1])
+        before = builder.icmp_signed("<=", x_end, y_first)
+        return builder.or_(before, builder.icmp_signed("<=", y_end, x_first))
+
+    return types.boolean(SAMPLES, SAMPLES, types.intp), codegen
+
+
 @intrinsic(prefer_literal=True)
 def operand(typingctx, like, array, threads):
-    """`array`, or None, as an operand of the dtype of the array `like`; `threads` is a
-    constant."""
+    """`array`, None, or what is either, as an operand of the dtype of the array `like`; `threads`
+    is a constant."""
     result = Operand(like.dtype, bool(threads.literal_value))
 
     def codegen(context, builder, sig, args):
         operand = cgutils.create_struct_proxy(result)(context, builder)
-        if not isinstance(array, types.Array):
-            operand.address = operand.shape = operand.strides = operand.writable = INTP(0)
-            operand.ndim = INTP(-1)
-            return operand._getvalue()
-        value = context.make_array(array)(context, builder, args[1])
+        operand.address = operand.shape = operand.strides = operand.writable = INTP(0)
+        operand.ndim = INTP(-1)
+        type_, opened_array, there = opened(context, builder, array, args[1])
 
         def kept(field):
             return builder.ptrtoint(cgutils.alloca_once_value(builder, field), INTP)
 
-        operand.address = builder.ptrtoint(value.data, INTP)
-        operand.ndim = INTP(array.ndim)
-        operand.shape, operand.strides = kept(value.shape), kept(value.strides)
-        operand.writable = INTP(int(array.mutable))
+        if type_ is not None:
+            operand.address = builder.ptrtoint(opened_array.data, INTP)
+            operand.ndim = INTP(type_.ndim)
+            operand.shape, operand.strides = kept(opened_array.shape), kept(opened_array.strides)
+            operand.writable = INTP(int(type_.mutable))
+        if there is not None:
+            operand.ndim = builder.select(there, operand.ndim, INTP(-1))
         return operand._getvalue()
 
     return result(like, array, threads), codegen

@@ -32,9 +32,12 @@ class Inferer(TypeInferer):
         if kw_args or not isinstance(fnty, types.Function | types.NamedTupleClass):
             return super().resolve_call(fnty, pos_args, kw_args)
         asked = fnty, tuple(pos_args)
-        if asked not in self.known:
-            self.known[asked] = super().resolve_call(fnty, pos_args, kw_args)
-        return self.known[asked]
+        signature = self.known.get(asked)
+        if signature is None:  # also what an interrupted resolution left behind, so asked again
+            signature = super().resolve_call(fnty, pos_args, kw_args)
+            if signature is not None:
+                self.known[asked] = signature
+        return signature
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -148,18 +151,32 @@ class InlinedCompiler(Compiler):
     library, lowering = InlinedLibrary, InlinedLowering
 
 
-#: For `numba.njit`. Nothing raises, and nothing counts references.
-OPTIONS = {
-    "nogil": True,
-    "no_cpython_wrapper": True,
+#: Every option of `numba.njit`, so that none is the caller's. A function compiled while its caller
+#: is being compiled takes from it what is not set: its fastmath, which would change bits that the
+#: cache then keeps. `tests/robust/test_flags.py` compares this with Numba's own lists.
+PLAIN = {
+    "boundscheck": False,
+    "debug": False,
+    "error_model": "python",
+    "fastmath": False,
+    "forceinline": False,
+    "inline": "never",
+    "looplift": False,
     "no_cfunc_wrapper": True,
-    "error_model": "numpy",
-    "pipeline_class": Compiler,
+    "no_cpython_wrapper": True,
+    "no_rewrites": False,
+    "nogil": True,
+    "parallel": False,
+    "_dbg_extend_lifetimes": False,
+    "_dbg_optnone": False,
+    "_nrt": True,
 }
 
+#: For the engine. Nothing raises, and nothing counts references.
+OPTIONS = PLAIN | {"error_model": "numpy", "pipeline_class": Compiler}
 
 #: The same for a function that LLVM copies into its callers.
-INLINED = OPTIONS | {"pipeline_class": InlinedCompiler}
+INLINED = OPTIONS | {"forceinline": True, "pipeline_class": InlinedCompiler}
 
 
 def inlined(function):

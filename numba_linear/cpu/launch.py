@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
+
+from numba_linear.cpu.compiler import inlined
 
 FREE, HELD = 0, 1
 TOKEN = ctypes.c_int64(HELD)  # until the first code for threads has started the layer
@@ -83,7 +85,7 @@ newest_thread = types.ExternalFunction("PyInterpreterState_ThreadHead", types.ui
 older_thread = types.ExternalFunction("PyThreadState_Next", types.uintp(types.uintp))
 
 
-@njit
+@inlined
 def only_thread():
     """Whether Python knows the caller's thread and no other.
 
@@ -122,7 +124,7 @@ def exchange(typingctx):
     return types.boolean(), codegen
 
 
-@njit
+@inlined
 def take():
     """Whether the caller holds the token now; then it gives it back."""
     return (not for_one() or only_thread()) and exchange()

@@ -133,6 +133,7 @@ def retype(result):
 
 
 tiling_of = retype(lambda operand: tiling_for(operand.dtype, operand.threads))
+tiling_of_array = retype(lambda array: tiling_for(array.dtype))
 alone = retype(lambda tiling: tiling.alone)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
@@ -154,3 +155,20 @@ def heights(typingctx, tiling):
     return tuple_type(tiling), lambda context, builder, *_: context.get_constant_generic(
         builder, tuple_type, tiling.heights
     )
+
+
+@intrinsic(prefer_literal=True)
+def column(typingctx, tiling, rows):
+    """A column of so many numbers."""
+    if isinstance(rows, types.IntegerLiteral):
+        shape = tiling.of(rows.literal_value, 1)
+        return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def block(typingctx, tiling, rows, parts):
+    """So many rows of one of a vector's parts, that has at least 16 bytes."""
+    if isinstance(rows, types.IntegerLiteral) and isinstance(parts, types.IntegerLiteral):
+        columns = max(tiling.columns // 2 // parts.literal_value, 16 // tiling.size)
+        shape = tiling.of(rows.literal_value, columns)
+        return shape(tiling, rows, parts), lambda context, *_: context.get_dummy_value()

@@ -9,6 +9,7 @@ from numba.extending import overload
 
 from numba_linear.cpu.compiler import INLINED, inlined
 from numba_linear.cpu.contract import contract
+from numba_linear.cpu.environment import restore, set_default
 from numba_linear.cpu.fragment import (
     add,
     allocate,
@@ -27,10 +28,10 @@ from numba_linear.cpu.fragment import (
 from numba_linear.cpu.launch import for_one, give, started, take
 from numba_linear.cpu.machine import alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
-from numba_linear.cpu.plain import contract_plain, is_plain
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF, leaf_count
+from numba_linear.cpu.small import contract_small, is_small
 from numba_linear.cpu.turned import contract_turned, turns
 
 #: How a call may use threads: as many as pay, the caller's alone, or all. It is the caller's alone
@@ -85,6 +86,7 @@ def contract_parts(tiling, problem: Problem, row_parts, col_parts, part_terms, p
         col = cut(cols, columns_of(tiling), col_parts, i_col)
         end_col = cut(cols, columns_of(tiling), col_parts, i_col + 1)
         c_part, part = from_number(c, row, col), i % term_parts * part_bytes
+        former = set_default()
         failed += contract_alone(
             alone(tiling),
             Problem(
@@ -99,6 +101,7 @@ def contract_parts(tiling, problem: Problem, row_parts, col_parts, part_terms, p
                 sums + part + row * size if sums and i_col == col_parts - 1 else 0,
             ),
         )
+        restore(former)
     return failed
 
 
@@ -192,8 +195,8 @@ def contract_into(tiling, mode, problem: Problem, bias_step) -> int:
     a, b, c, rows, cols, terms, bias, divisor, sums = problem
     if rows == 0 or cols == 0:
         return 0
-    if is_plain(problem):
-        contract_plain(tiling, problem, bias_step)
+    if is_small(problem):
+        contract_small(tiling, problem, bias_step)
         return 0
     size = item_bytes(tiling)
     row_of_bias = 0

@@ -10,7 +10,7 @@ class Problem(NamedTuple):
     divisor.
 
     `bias` and `sums` are addresses, 0 for none, of contiguous numbers; only `contract_into` and
-    `contract_plain` take a bias whose numbers lie apart. `divisor` is as in `finish`.
+    `contract_small` take a bias whose numbers lie apart. `divisor` is as in `finish`.
     """
 
     a: Matrix  # rows × terms

@@ -14,18 +14,18 @@ import functools
 import gc
 import hashlib
 import inspect
-import signal
-import threading
+import pickle
 from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 from numba_linear.cpu.compiler import OPTIONS
+from numba_linear.cpu.interrupts import uninterrupted
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -55,42 +55,6 @@ def no_collection():
             gc.enable()
 
 
-class Later:
-    """A handler of Ctrl-C that keeps it for later."""
-
-    def __init__(self, handler):
-        self.handler, self.came = handler, None
-
-    def __call__(self, *arguments):
-        self.came = arguments
-
-    def deliver(self):
-        came, self.came = self.came, None
-        if came:
-            self.handler(*came)
-
-
-@contextlib.contextmanager
-def uninterrupted():
-    """Let a Ctrl-C wait for the end of the innermost function that is being compiled.
-
-    One that comes while LLVM's objects change hands would end the process, and Python loses one
-    that comes in a weak reference's callback, such as Numba's types and imports have. Only the
-    main thread ever sees one.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    later = handler if isinstance(handler, Later) else Later(handler)
-    signal.signal(signal.SIGINT, later)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        later.deliver()
-
-
 class CompileTime(types.Type):
     """A type that parametrises resident functions."""
 
@@ -117,13 +81,49 @@ class OneOfModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.IntType(64))
 
 
+def whole(data):
+    """Whether the bytes end in the digest of the others."""
+    return hashlib.sha256(data[:-DIGEST]).digest() == data[-DIGEST:]
+
+
+DIGEST = hashlib.sha256().digest_size
+
+
+class Files(IndexDataCacheFile):
+    """Numba's files of a cache, with a digest at the end: torn ones count as missing, and so an
+    error while a whole one is read is not the file's."""
+
+    def _dump(self, obj):
+        data = super()._dump(obj)
+        return data + hashlib.sha256(data).digest()
+
+    def _load_index(self):
+        with contextlib.suppress(FileNotFoundError), open(self._index_path, "rb") as file:
+            pickle.load(file)  # Numba's version, before what `_dump` gave
+            if not whole(file.read()):
+                return {}
+        return super()._load_index()
+
+    def _load_data(self, name):
+        path = Path(self._data_path(name))
+        if not whole(path.read_bytes()):
+            raise FileNotFoundError(f"{path} is torn")
+        return super()._load_data(name)
+
+
 class Cache(FunctionCache):
     """Numba's cache, of which no file can make a call fail: what can not be read is compiled."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file.__class__ = Files
 
     def load_overload(self, sig, target_context):
         try:
             found = super().load_overload(sig, target_context)
-        except Exception:  # unpickling half a file raises almost anything
+        except (MemoryError, RecursionError):
+            raise
+        except Exception:  # a file of another build, or in place of one something else
             with contextlib.suppress(OSError):
                 self.flush()
             return None
