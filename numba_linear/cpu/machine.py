@@ -172,3 +172,10 @@ def block(typingctx, tiling, rows, parts):
         columns = max(tiling.columns // 2 // parts.literal_value, 16 // tiling.size)
         shape = tiling.of(rows.literal_value, columns)
         return shape(tiling, rows, parts), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def two_vectors(typingctx, tiling, rows):
+    if isinstance(rows, types.IntegerLiteral):
+        shape = tiling.of(rows.literal_value, tiling.columns)
+        return shape(tiling, rows), lambda context, *_: context.get_dummy_value()

@@ -12,24 +12,29 @@ from numba_linear.cpu.fragment import (
     load,
     outer,
     rows_of,
+    scratch,
     store,
     zero,
 )
-from numba_linear.cpu.machine import block, column, vectors
-from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.machine import block, column, two_vectors, vectors
+from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.panels import pack_b
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
 
-#: Multiply-adds up to which it pays, each sum counting as two more.
-FEW_WORK = 1000
+#: Multiply-adds up to which it pays, each sum counting as two more; and where vectors are filled.
+FEW_WORK, VECTOR_WORK = 1000, 140000
 
 
 @inlined
-def is_small(problem):
+def is_small(tiling, problem):
     """Whether it pays; a sum is then of one leaf."""
-    _, _, _, rows, cols, terms, _, _, sums = problem
-    return terms <= LEAF and rows * cols * (terms + 2) <= FEW_WORK and not sums
+    _, b, c, rows, cols, terms, _, _, sums = problem
+    work = rows * cols * (terms + 2)
+    few = work <= FEW_WORK or (work <= VECTOR_WORK and fills_vectors(tiling, b, c, cols))
+    few = few or (work <= VECTOR_WORK and can_pack(tiling, problem, item_bytes(tiling)))
+    return few and terms <= LEAF and not sums
 
 
 @inlined
@@ -45,8 +50,16 @@ def contract_small(tiling, problem: Problem, bias_step):
     strides."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    if fills_vectors(tiling, b, c, cols) and (bias == 0 or bias_step == size):
+    if rows * cols * (terms + 2) > FEW_WORK and can_pack(tiling, problem, bias_step):
         if cols >= 2 * lanes:
+            by_packed_columns(tiling, two_vectors(tiling, 4), problem)
+        else:
+            by_packed_columns(tiling, block(tiling, 4, 1), problem)
+        return
+    if fills_vectors(tiling, b, c, cols) and (bias == 0 or bias_step == size):
+        if cols >= 2 * lanes and rows >= 4:
+            along_vectors(two_vectors(tiling, 4), problem)
+        elif cols >= 2 * lanes:
             along_vectors(vectors(tiling), problem)
         elif rows >= 4:
             if cols >= lanes:
@@ -111,3 +124,25 @@ def along_columns(shape, problem, bias_row, bias_col):
             if bias:
                 acc = add(acc, load(shape, bias + r * bias_row + j * bias_col, bias_col))
             store(finish(acc, 0, divisor), c.at + r * c.row + j * c.col, c.col)
+
+
+@inlined
+def can_pack(tiling, problem, bias_step):
+    """Whether the terms lie side by side in B, and B's transpose fits the stack, by vectors."""
+    _, b, c, rows, cols, terms, bias, _, _ = problem
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    side_by_side = b.col == size and c.col == size and (bias == 0 or bias_step == size)
+    return side_by_side and rows >= 4 and cols >= lanes and terms <= 128
+
+
+@inlined
+def by_packed_columns(tiling, shape, problem):
+    """As `along_vectors`, with B transposed before, a vector of its columns at a time."""
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
+    width, size, work = columns_of(shape), item_bytes(shape), scratch(16384)
+    for next_column in range(0, cols, width):
+        j = min(next_column, cols - width)
+        pack_b(tiling, from_number(b, j, 0), width, terms, width, work)
+        part, c_part = Matrix(work, size, width * size), from_number(c, 0, j)
+        bias_at = bias + j * size if bias else 0
+        along_vectors(shape, Problem(a, part, c_part, rows, width, terms, bias_at, divisor, 0))
