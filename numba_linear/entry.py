@@ -326,7 +326,7 @@ def transposed(m):
 @inlined
 def at_once(tiling, problem, bias_step, mode):
     """The sums of a call that has passed every check."""
-    if is_small(tiling, problem):
+    if is_small(tiling, problem, bias_step):
         contract_small(tiling, problem, bias_step)
         return FINE
     return contract_large(tiling, problem, bias_step, mode)
@@ -568,11 +568,11 @@ def backward_of_samples(
             return UNSURE
     a, ones, divisor = transposed(g.at), Matrix(one(tiling), 0, 0), divisor_of(reduction, K)
     of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, 0, divisor, 0)
-    if not is_small(tiling, of_weight):
+    if not is_small(tiling, of_weight, 0):
         return UNSURE
     if w.rows != -1:
         of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, 0, 0.0, 0)
-        if not is_small(tiling, of_input):
+        if not is_small(tiling, of_input, 0):
             return UNSURE
         contract_small(tiling, of_input, 0)
     contract_small(tiling, of_weight, 0)

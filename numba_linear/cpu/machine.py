@@ -166,16 +166,10 @@ def column(typingctx, tiling, rows):
 
 
 @intrinsic(prefer_literal=True)
-def block(typingctx, tiling, rows, parts):
-    """So many rows of one of a vector's parts, that has at least 16 bytes."""
-    if isinstance(rows, types.IntegerLiteral) and isinstance(parts, types.IntegerLiteral):
-        columns = max(tiling.columns // 2 // parts.literal_value, 16 // tiling.size)
+def tile(typingctx, tiling, rows, vectors):
+    """So many rows of vectors; of 1 / n of a vector for -n, which has at least 16 bytes."""
+    if isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral):
+        lanes, count = tiling.columns // 2, vectors.literal_value
+        columns = lanes * count if count > 0 else max(lanes // -count, 16 // tiling.size)
         shape = tiling.of(rows.literal_value, columns)
-        return shape(tiling, rows, parts), lambda context, *_: context.get_dummy_value()
-
-
-@intrinsic(prefer_literal=True)
-def two_vectors(typingctx, tiling, rows):
-    if isinstance(rows, types.IntegerLiteral):
-        shape = tiling.of(rows.literal_value, tiling.columns)
-        return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
+        return shape(tiling, rows, vectors), lambda context, *_: context.get_dummy_value()

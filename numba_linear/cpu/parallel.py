@@ -195,7 +195,7 @@ def contract_into(tiling, mode, problem: Problem, bias_step) -> int:
     a, b, c, rows, cols, terms, bias, divisor, sums = problem
     if rows == 0 or cols == 0:
         return 0
-    if is_small(tiling, problem):
+    if is_small(tiling, problem, bias_step):
         contract_small(tiling, problem, bias_step)
         return 0
     size = item_bytes(tiling)

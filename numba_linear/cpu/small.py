@@ -16,32 +16,39 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import block, column, two_vectors, vectors
+from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.panels import pack_b
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.rule import LEAF
 
-#: Multiply-adds up to which it pays, each sum counting as two more; and where vectors are filled.
-FEW_WORK, VECTOR_WORK = 1000, 140000
+#: Multiply-adds up to which it pays, each sum counting as two more; where vectors are filled; and
+#: bytes of B's columns that are transposed on the stack.
+FEW_WORK, VECTOR_WORK, PACKED = 1000, 140000, 16384
 
 
 @inlined
-def is_small(tiling, problem):
+def fills_vectors(tiling, problem, bias_step):
+    """Whether C's columns lie side by side, and so do they in B or in B's transpose."""
+    _, b, c, rows, cols, terms, bias, _, _ = problem
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    if c.col != size or 2 * cols < lanes or (bias and bias_step != size):
+        return False
+    if b.row == size:
+        return rows >= 4 or cols >= lanes
+    pays = rows * cols * (terms + 2) > FEW_WORK and rows >= 4 and cols >= lanes
+    return pays and b.col == size and terms * 2 * lanes * size <= PACKED
+
+
+@inlined
+def is_small(tiling, problem, bias_step):
     """Whether it pays; a sum is then of one leaf."""
-    _, b, c, rows, cols, terms, _, _, sums = problem
+    _, _, _, rows, cols, terms, _, _, sums = problem
     work = rows * cols * (terms + 2)
-    few = work <= FEW_WORK or (work <= VECTOR_WORK and fills_vectors(tiling, b, c, cols))
-    few = few or (work <= VECTOR_WORK and can_pack(tiling, problem, item_bytes(tiling)))
-    return few and terms <= LEAF and not sums
-
-
-@inlined
-def fills_vectors(tiling, b, c, cols):
-    """Whether the columns lie side by side in B and in C, and fill 16 bytes."""
-    size = item_bytes(tiling)
-    return b.row == size and c.col == size and cols * size >= 16
+    if terms > LEAF or sums or work > VECTOR_WORK:
+        return False
+    return work <= FEW_WORK or fills_vectors(tiling, problem, bias_step)
 
 
 @resident
@@ -49,31 +56,23 @@ def contract_small(tiling, problem: Problem, bias_step):
     """The problem, with A, B, C and the bias, whose numbers lie `bias_step` bytes apart, of any
     strides."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
-    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    if rows * cols * (terms + 2) > FEW_WORK and can_pack(tiling, problem, bias_step):
-        if cols >= 2 * lanes:
-            by_packed_columns(tiling, two_vectors(tiling, 4), problem)
-        else:
-            by_packed_columns(tiling, block(tiling, 4, 1), problem)
-        return
-    if fills_vectors(tiling, b, c, cols) and (bias == 0 or bias_step == size):
-        if cols >= 2 * lanes and rows >= 4:
-            along_vectors(two_vectors(tiling, 4), problem)
-        elif cols >= 2 * lanes:
-            along_vectors(vectors(tiling), problem)
-        elif rows >= 4:
-            if cols >= lanes:
-                along_vectors(block(tiling, 4, 1), problem)
-            elif 2 * cols >= lanes:
-                along_vectors(block(tiling, 4, 2), problem)
+    lanes = columns_of(tiling) // 2
+    if fills_vectors(tiling, problem, bias_step):
+        if b.row != item_bytes(tiling):
+            if cols >= 2 * lanes:
+                in_packed_vectors(tiling, tile(tiling, 4, 2), problem)
             else:
-                along_vectors(block(tiling, 4, 4), problem)
+                in_packed_vectors(tiling, tile(tiling, 4, 1), problem)
+        elif rows < 4 and cols >= 2 * lanes:
+            in_vectors(tile(tiling, 1, 2), problem)
+        elif rows < 4:
+            in_vectors(tile(tiling, 1, 1), problem)
+        elif cols >= 2 * lanes:
+            in_vectors(tile(tiling, 4, 2), problem)
         elif cols >= lanes:
-            along_vectors(block(tiling, 1, 1), problem)
-        elif 2 * cols >= lanes:
-            along_vectors(block(tiling, 1, 2), problem)
+            in_vectors(tile(tiling, 4, 1), problem)
         else:
-            along_vectors(block(tiling, 1, 4), problem)
+            in_vectors(tile(tiling, 4, -2), problem)
         return
     bias_row = 0
     if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, for the longer side to lie in the lanes
@@ -81,17 +80,30 @@ def contract_small(tiling, problem: Problem, bias_step):
         problem = Problem(b, a, turned, cols, rows, terms, bias, divisor, 0)
         bias_row, bias_step = bias_step, 0
     if problem.cols >= 8:
-        along_columns(column(tiling, 8), problem, bias_row, bias_step)
+        in_columns(column(tiling, 8), problem, bias_row, bias_step)
     elif problem.cols >= 4:
-        along_columns(column(tiling, 4), problem, bias_row, bias_step)
+        in_columns(column(tiling, 4), problem, bias_row, bias_step)
     elif problem.cols >= 2:
-        along_columns(column(tiling, 2), problem, bias_row, bias_step)
+        in_columns(column(tiling, 2), problem, bias_row, bias_step)
     else:
-        along_columns(column(tiling, 1), problem, bias_row, bias_step)
+        in_columns(column(tiling, 1), problem, bias_row, bias_step)
 
 
 @inlined
-def along_vectors(shape, problem):
+def in_packed_vectors(tiling, shape, problem):
+    """As `in_vectors`, of a B that is transposed before, as many columns as the shape has."""
+    a, b, c, rows, cols, terms, bias, divisor, _ = problem
+    width, size, packed = columns_of(shape), item_bytes(shape), scratch(PACKED)
+    for next_column in range(0, cols, width):
+        j = min(next_column, cols - width)
+        pack_b(tiling, from_number(b, j, 0), width, terms, width, packed)
+        part, c_part = Matrix(packed, size, width * size), from_number(c, 0, j)
+        bias_at = bias + j * size if bias else 0
+        in_vectors(shape, Problem(a, part, c_part, rows, width, terms, bias_at, divisor, 0))
+
+
+@inlined
+def in_vectors(shape, problem):
     """Some rows of C at a time, in vectors of its columns. The last begin early, and compute some
     numbers again, the same bits."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
@@ -109,7 +121,7 @@ def along_vectors(shape, problem):
 
 
 @inlined
-def along_columns(shape, problem, bias_row, bias_col):
+def in_columns(shape, problem, bias_row, bias_col):
     """One row of C at a time, several of its columns side by side, wherever their numbers lie; so
     does the bias for row r and column j."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
@@ -124,25 +136,3 @@ def along_columns(shape, problem, bias_row, bias_col):
             if bias:
                 acc = add(acc, load(shape, bias + r * bias_row + j * bias_col, bias_col))
             store(finish(acc, 0, divisor), c.at + r * c.row + j * c.col, c.col)
-
-
-@inlined
-def can_pack(tiling, problem, bias_step):
-    """Whether the terms lie side by side in B, and B's transpose fits the stack, by vectors."""
-    _, b, c, rows, cols, terms, bias, _, _ = problem
-    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    side_by_side = b.col == size and c.col == size and (bias == 0 or bias_step == size)
-    return side_by_side and rows >= 4 and cols >= lanes and terms <= 128
-
-
-@inlined
-def by_packed_columns(tiling, shape, problem):
-    """As `along_vectors`, with B transposed before, a vector of its columns at a time."""
-    a, b, c, rows, cols, terms, bias, divisor, _ = problem
-    width, size, work = columns_of(shape), item_bytes(shape), scratch(16384)
-    for next_column in range(0, cols, width):
-        j = min(next_column, cols - width)
-        pack_b(tiling, from_number(b, j, 0), width, terms, width, work)
-        part, c_part = Matrix(work, size, width * size), from_number(c, 0, j)
-        bias_at = bias + j * size if bias else 0
-        along_vectors(shape, Problem(a, part, c_part, rows, width, terms, bias_at, divisor, 0))
