@@ -363,7 +363,7 @@ def forward_of_samples(tiling, x: Samples, w: Samples, b: Samples, y: Samples, m
 
 @resident(no_cpython_wrapper=False)
 def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
-    if are_samples(x, out, ndim(x)) and ndim(w) == 2 and ndim(b) <= 1:
+    if are_samples(x, out, ndim(x)) and ndim(w) == 2 and abs(ndim(b)) == 1:
         xs, ws, bs, ys = as_samples(x), as_samples(w), as_samples(b), as_samples(out)
         code = forward_of_samples(tiling_of(x), xs, ws, bs, ys, mode)
         if code != UNSURE:
