@@ -38,14 +38,14 @@ def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
         if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
             return SHAPES
     inputs = len(LETTERS[operation])
-    outs = [a for a in arrays[inputs:] if a is not None]
-    if not all(out.flags.writeable for out in outs):
+    outs = arrays[inputs:]
+    if not all(out.flags.writeable for out in outs if out is not None):
         return SHAPES
     if reduction == "mean" and 0 in sizes["…"]:
         return EMPTY_MEAN
     for i, out in enumerate(outs):
         for j, other in enumerate(arrays[: inputs + i]):
-            if other is not None and np.shares_memory(out, other):
+            if out is not None and other is not None and np.shares_memory(out, other):
                 return OVERLAP + 8 * i + j
     return FINE
 

@@ -79,6 +79,11 @@ def operand(operation: str, name: str, letters: str, value: Any, stream: Any) ->
     TypeError
         If it is no array on a GPU.
     """
+    if getattr(value, "requires_grad", False) is True:  # PyTorch hands on no address of such
+        raise TypeError(
+            f"{operation}: {name} is a tensor that requires a gradient; wanted one that does not:"
+            f" pass {name}.detach()"
+        )
     if config.ENABLE_CUDASIM and isinstance(value, cuda.cudadrv.devicearray.FakeCUDAArray):
         a = value._ary
         return Operand(a.ctypes.data, a.shape, a.strides, a.dtype, a.flags.writeable, value)

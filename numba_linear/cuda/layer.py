@@ -38,6 +38,12 @@ def engine() -> SimpleNamespace:
         raise CudaUnavailableError(
             f"numba_linear.cuda: numba-cuda can not be imported ({error}); {INSTALL}"
         ) from error
+    if cuda.implementation != "NVIDIA":
+        raise CudaUnavailableError(
+            f"numba_linear.cuda: numba.cuda is Numba's own, in {cuda.__file__}; wanted that of"
+            " numba-cuda, which its file _numba_cuda_redirector.pth puts there where Python reads"
+            " it as it starts: install numba-cuda into this Python's site-packages"
+        )
     if not cuda.is_available():
         reason = " ".join(str(cuda.cuda_error()).split())
         raise CudaUnavailableError(
@@ -261,19 +267,21 @@ def backward(
         ∂L/∂y; float32 or float64.
     x : CUDA array, shape (n,) or (…, n)
         What `forward` was given, with the batch of g.
-    w : CUDA array, shape (m, n)
-        The weight.
+    w : CUDA array, shape (m, n), or None
+        The weight. None is for a network's first layer, whose ∂L/∂x nobody wants: it is not
+        computed.
     reduction : {"mean", "sum", "none"}
         As in `grad_weight`.
     out : Gradients, optional
         Three CUDA arrays that take the results; none may overlap an input or another of them.
+        `input` is None where w is.
     stream : stream, optional
         As in `forward`.
 
     Returns
     -------
     Gradients
-        `input`, never reduced, `weight` and `bias`.
+        `input`, never reduced, or None where w is, `weight` and `bias`.
 
     Raises
     ------
@@ -282,18 +290,24 @@ def backward(
     """
     checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
     outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
-    call = Call("backward", reduction, stream, {"g": g, "x": x, "w": w}, outs)
-    shapes = {
-        "input": call.shape("x"),
-        "weight": call.batch() + call.shape("w"),
-        "bias": call.batch() + call.shape("w")[:1],
-    }
+    if w is None and out is not None and outs.pop("out.input") is not None:
+        raise TypeError(
+            f"backward: out.input is of type {type(out.input).__name__}; wanted None, as w is None"
+        )
+    call = Call("backward", reduction, stream, {"g": g, "x": x} | given(w=w), outs)
+    m_n = call.shape("g")[-1:] + call.shape("x")[-1:]
+    shapes = {"weight": call.batch() + m_n, "bias": call.batch() + m_n[:1]}
+    if w is not None:
+        shapes["input"] = call.shape("x")
     places = {
         name: call.result(f"out.{name}", outs.get(f"out.{name}"), shape)
         for name, shape in shapes.items()
     }
     sums, arrays = engine().contract, call.arrays
-    sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
+    if w is not None:
+        sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
     sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.stream)
     sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.stream)
-    return out or Gradients(*(places[name][0] for name in Gradients._fields))
+    if out is not None:
+        return out
+    return Gradients(*(places[name][0] if name in places else None for name in Gradients._fields))

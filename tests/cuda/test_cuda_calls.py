@@ -112,6 +112,62 @@ def test_overlapping_out_is_refused(gpu):
     assert not gpu.launches
 
 
+def test_parameters_are_to_be_detached(gpu):
+    """PyTorch refuses such a tensor's address, with an error of its own."""
+
+    class Parameter:
+        requires_grad = True
+
+        @property
+        def __cuda_array_interface__(self):
+            raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
+
+    x, w = gpu.to_device(f32(K, n)), Parameter()
+    with pytest.raises(TypeError, match=r"forward: w is a tensor that .*: pass w\.detach\(\)"):
+        nl.forward(x, w)
+    g, x = gpu.to_device(f32(K, m)), gpu.to_device(f32(K, n))
+    g.requires_grad = x.requires_grad = False  # as a tensor says that needs none
+    assert host(nl.grad_weight(g, x)).shape == (m, n)
+
+
+def test_without_a_weight_there_is_no_gradient_of_the_input(gpu):
+    given = operands(K, n, m, np.float32)
+    device = on(gpu, given)
+    for reduction in ("mean", "sum", "none"):
+        found = nl.backward(device.g, device.x, None, reduction)
+        whole = host(nl.backward(device.g, device.x, device.w, reduction))
+        assert found.input is None
+        assert_bits("weight", host(found.weight), whole.weight)
+        assert_bits("bias", host(found.bias), whole.bias)
+    out = Gradients(None, gpu.to_device(f32(m, n)), gpu.to_device(f32(m)))
+    before = gpu.launches.total()
+    assert nl.backward(device.g, device.x, None, "sum", out=out) is out
+    assert gpu.launches.total() == before + 2
+    want = equations.grad_weight(given.g, given.x, "sum")
+    assert_bits("weight", host(out.weight), want)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"input": f32(K, n)}, TypeError, "out.input is of type Array; wanted None, as w is None"),
+        ({"weight": f32(n, m)}, ValueError, f"out.weight has shape {(n, m)}; wanted {(m, n)}"),
+        ({"bias": f32(n)}, ValueError, f"out.bias has shape {(n,)}; wanted {(m,)}"),
+        ({"bias": read_only(f32(m))}, ValueError, "out.bias is read-only"),
+    ],
+)
+def test_out_without_a_weight(gpu, change, error, words):
+    g, x = gpu.to_device(f32(K, m)), gpu.to_device(f32(K, n))
+    places = {"input": None, "weight": f32(m, n), "bias": f32(m)} | change
+    out = Gradients(*(a if a is None else gpu.to_device(a) for a in places.values()))
+    with pytest.raises(error, match=re.escape(f"backward: {words}")):
+        nl.backward(g, x, None, out=out)
+    with pytest.raises(ValueError, match=r"backward: out\.bias overlaps out\.weight in memory"):
+        weight = gpu.to_device(f32(m, n))
+        nl.backward(g, x, None, out=Gradients(None, weight, weight[0][:m]))
+    assert not gpu.launches
+
+
 def test_unaligned_arrays_are_refused(gpu):
     """A GPU can not read a number across a multiple of its size."""
     g = gpu.to_device(f32(K, m), Layout(shift=1))
