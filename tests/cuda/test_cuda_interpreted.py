@@ -15,7 +15,7 @@ import cuda_operations
 import numpy as np
 import ptx
 from bits import assert_bits
-from cuda_operations import host, on
+from cuda_operations import host, mixed, negligible, on, subnormal
 from gpu import Array, Gpu, unfused
 from layouts import LAYOUTS
 from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
@@ -197,16 +197,6 @@ def test_rows_gigabytes_apart(gpu, shape):
 @pytest.mark.parametrize("name", NAMES)
 def test_special_values(gpu, name, dtype):
     """Infinities, NaN, zeros and subnormals among the numbers, no multiple of a tile."""
-    limits = np.finfo(dtype)
-    specials = np.array(
-        [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.smallest_subnormal], dtype
-    )
-
-    def mixed(shape, dtype, seed):
-        rng = np.random.default_rng([seed, *shape])
-        numbers = rng.standard_normal(shape).astype(dtype)
-        return np.where(rng.random(shape) < 0.03, rng.choice(specials, shape), numbers)
-
     check(gpu, name, operands(19, 27, 21, dtype, mixed))
 
 
@@ -215,29 +205,21 @@ def test_special_values(gpu, name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_negative_zero_is_kept(gpu, name, shape, dtype):
     """Terms that underflow to -0 sum to -0, whatever stands for the terms that fill a panel."""
-    tiny = np.sqrt(np.finfo(dtype).smallest_subnormal) / 4
-
-    def negligible(shape, dtype, seed):
-        return np.full(shape, {1: tiny, 2: -tiny, 3: -0.0, 4: -tiny}[seed], dtype)
-
     given = operands(*shape, dtype, negligible)
     check(gpu, name, given, str(shape))
     if name == "forward":
         assert np.signbit(expected(OPERATIONS[name], given)).all()
 
 
-def test_subnormal_results(gpu):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_subnormal_results(gpu, dtype):
     """No operand or result is flushed to zero."""
-
-    def subnormal(shape, dtype, seed):
-        scale = {1: 1e-20, 2: 1e-20, 3: 1e-40, 4: 1e-20}[seed]
-        return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(dtype)
-
     for name in NAMES:
-        given = operands(20, 35, 19, np.float32, subnormal)
+        given = operands(20, 35, 19, dtype, subnormal)
         check(gpu, name, given)
         for a in parts(expected(OPERATIONS[name], given)).values():
             assert np.count_nonzero(a) > a.size / 2
+            assert (np.abs(a) < np.finfo(dtype).tiny).all()
 
 
 # --------------------------------------------------------------------------------------
