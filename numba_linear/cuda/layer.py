@@ -8,6 +8,8 @@ import importlib.util
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from numba_linear import checks
 from numba_linear.checks import FINE
 from numba_linear.interpreted import refusal
@@ -55,8 +57,46 @@ def engine() -> SimpleNamespace:
     return SimpleNamespace(arrays=arrays, contract=contract)
 
 
+#: What decides whether arrays go together, but for where they lie: of each its name, dtype,
+#: shape, strides and whether it is written to and may be.
+Layouts = tuple[tuple[str, Any, tuple[int, ...], tuple[int, ...], bool], ...]
+
+
+@functools.lru_cache(1024)
+def extents(operation: str, reduction: str, layouts: Layouts) -> list[tuple[int, int]] | None:
+    """From where to where each array reaches, in bytes from its address; None if any is wrong.
+
+    What `Call._refuse` finds wrong, this finds too, but for addresses.
+    """
+    letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+    dtype = layouts[0][1]
+    if dtype not in FLOATS or not dtype.isnative:
+        return None
+    sizes: dict[str, Any] = {}
+    found = []
+    for name, its_dtype, shape, strides, usable in layouts:
+        fixed = letters[name].replace("…", "")
+        more = len(shape) - len(fixed)
+        if its_dtype != dtype or not usable or more < 0 or (more and "…" not in letters[name]):
+            return None
+        if "…" in letters[name] and sizes.setdefault("…", shape[:more]) != shape[:more]:
+            return None
+        for letter, size in zip(fixed, shape[more:], strict=True):
+            if sizes.setdefault(letter, size) != size:
+                return None
+        reach = [(size - 1) * step for size, step in zip(shape, strides, strict=True) if size > 1]
+        if any(step % dtype.itemsize for step in reach):
+            return None
+        low, high = sum(x for x in reach if x < 0), sum(x for x in reach if x > 0)
+        found.append((low, low if 0 in shape else high + dtype.itemsize))
+    return None if reduction == "mean" and 0 in sizes["…"] else found
+
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 class Call:
-    """The checked arguments of one call.
+    """The checked arguments of one call, and where it runs.
 
     Raises
     ------
@@ -72,28 +112,62 @@ class Call:
         inputs: dict[str, Any],
         outs: dict[str, Any],
     ) -> None:
-        e = engine()
+        arrays = engine().arrays
         self.operation, self.reduction = operation, reduction
-        self.stream = e.arrays.as_stream(stream)
         checks.check_reduction(operation, reduction)
-        letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+        ordinal = arrays.device.current()
+        self.place = arrays.Place(ordinal, arrays.device.stream_of(operation, stream))
         self.arrays = {
-            name: e.arrays.operand(operation, name, letters[name], value, self.stream)
+            name: arrays.operand(operation, reduction, name, value, self.place)
             for name, value in (inputs | outs).items()
         }
-        described = {name: a.given() for name, a in self.arrays.items()}
+        if not self._plainly_fine(outs):
+            self._refuse(inputs, outs)
+        self.dtype = next(iter(self.arrays.values())).dtype
+
+    def _plainly_fine(self, outs: dict[str, Any]) -> bool:
+        """Whether nothing can be wrong: as `_refuse` asks, at a tenth of its time.
+
+        Of arrays whose first and last bytes enclose each other it says no, too.
+        """
+        layouts = [
+            (name, a.dtype, a.shape, a.strides, a.writable or name not in outs)
+            for name, a in self.arrays.items()
+        ]
+        reach = extents(self.operation, self.reduction, tuple(layouts))
+        if reach is None:
+            return False
+        size, ordinal = layouts[0][1].itemsize, self.place.ordinal
+        places: list[tuple[int, int]] = []
+        for (name, a), (low, high) in zip(self.arrays.items(), reach, strict=True):
+            start, end = a.address + low, a.address + high
+            if a.address % size or (a.ordinal is not None and a.ordinal != ordinal):
+                return False
+            if name in outs:
+                for other_start, other_end in places:
+                    if start < other_end and other_start < end:
+                        return False
+            places.append((start, end))
+        return True
+
+    def _refuse(self, inputs: dict[str, Any], outs: dict[str, Any]) -> None:
+        """Raise for what is wrong, if anything is."""
+        operation, reduction, arrays = self.operation, self.reduction, self.arrays
+        described = {name: a.given() for name, a in arrays.items()}
         checks.check_types(
             operation,
             reduction,
             {name: described[name] for name in inputs},
             {name: described[name] for name in outs},
         )
-        for name, a in self.arrays.items():
-            e.arrays.check_aligned(operation, name, a)
-        places = (self.arrays[name].place() if name in self.arrays else None for name in letters)
+        engine().arrays.check_devices(operation, arrays, self.place.ordinal)
+        for name, a in arrays.items():
+            engine().arrays.check_aligned(operation, name, a)
+        letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+        places = (arrays[name].place() if name in arrays else None for name in letters)
         code = refusal(operation, reduction, *places)
         if code != FINE:
-            shapes = {name: a.shape for name, a in self.arrays.items()}
+            shapes = {name: a.shape for name, a in arrays.items()}
             raise ValueError(checks.message_of(operation, reduction, code, shapes))
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -108,9 +182,10 @@ class Call:
         if out is not None:
             return out, self.arrays[name]
         arrays = engine().arrays
-        dtype = next(iter(self.arrays.values())).dtype
-        new = arrays.empty(shape, dtype, self.stream)
-        return new, arrays.operand(self.operation, name, "", new, self.stream)
+        new, address = arrays.device.empty(self.place, shape, self.dtype)
+        strides = arrays.strides_of(shape, self.dtype.itemsize)
+        ordinal = self.place.ordinal
+        return new, arrays.Operand(address, shape, strides, self.dtype, True, ordinal, new)
 
 
 def given(**arguments: Any) -> dict[str, Any]:
@@ -132,7 +207,8 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
     out : CUDA array, shape (m,) or (…, m), optional
         Takes the result. It may have any strides, and may not overlap an input.
     stream : stream, optional
-        Of Numba, CuPy or PyTorch, or a stream's handle; by default Numba's default stream.
+        Of Numba, CuPy, PyTorch or cuda.core, or a stream's handle; by default (0 or None) Numba's
+        default stream.
 
     Returns
     -------
@@ -147,13 +223,13 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
         Arguments that are not CUDA arrays of one dtype, float32 or float64.
     ValueError
         Shapes that do not conform, or an `out` of another shape or dtype, read-only or
-        overlapping; arrays that are not aligned to their numbers.
+        overlapping; arrays that are not aligned to their numbers, or not on the current GPU.
     """
     x_w_b = {"x": x, "w": w} | given(b=b)
     call = Call("forward", "sum", stream, x_w_b, given(out=out))
     y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
     arrays = call.arrays
-    engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.stream)
+    engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.place)
     return y
 
 
@@ -182,7 +258,7 @@ def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
     """
     call = Call("grad_input", "sum", stream, {"g": g, "w": w}, given(out=out))
     dx, place = call.result("out", out, call.shape("g")[:-1] + call.shape("w")[1:])
-    engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.stream)
+    engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.place)
     return dx
 
 
@@ -216,9 +292,7 @@ def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream
     call = Call("grad_weight", reduction, stream, {"g": g, "x": x}, given(out=out))
     shape = call.batch() + call.shape("g")[-1:] + call.shape("x")[-1:]
     dw, place = call.result("out", out, shape)
-    engine().contract.weight_sums(
-        call.arrays["g"], call.arrays["x"], place, reduction, call.stream
-    )
+    engine().contract.weight_sums(call.arrays["g"], call.arrays["x"], place, reduction, call.place)
     return dw
 
 
@@ -247,7 +321,7 @@ def grad_bias(g: Any, reduction: str = "mean", out: Any = None, stream: Any = 0)
     """
     call = Call("grad_bias", reduction, stream, {"g": g}, given(out=out))
     db, place = call.result("out", out, call.batch() + call.shape("g")[-1:])
-    engine().contract.bias_sums(call.arrays["g"], place, reduction, call.stream)
+    engine().contract.bias_sums(call.arrays["g"], place, reduction, call.place)
     return db
 
 
@@ -305,9 +379,10 @@ def backward(
     }
     sums, arrays = engine().contract, call.arrays
     if w is not None:
-        sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.stream)
-    sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.stream)
-    sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.stream)
+        sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.place)
+    sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.place)
+    sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.place)
     if out is not None:
         return out
-    return Gradients(*(places[name][0] if name in places else None for name in Gradients._fields))
+    found: Any = {"input": None} | {name: array for name, (array, _) in places.items()}
+    return Gradients(**found)

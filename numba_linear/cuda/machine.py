@@ -4,6 +4,7 @@ Everything here may be tuned, and changes no bit: the rule's constant is in `cpu
 here has been measured on hardware; the reasons given are arithmetic.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -189,6 +190,7 @@ def blocks_of(tile, rows, cols):
     return -(-rows // down) * -(-cols // across)
 
 
+@functools.lru_cache(1024)
 def cut(dtype, rows, cols, terms, processors):
     """The cut of a contraction of at least as many rows as columns, or of one row.
 

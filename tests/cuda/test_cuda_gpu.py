@@ -64,6 +64,11 @@ if SIMULATED:  # where a launch takes a quarter of a second
     LAYOUTS = {name: LAYOUTS[name] for name in ("C", "Fortran", "backwards strided Fortran")}
 
 
+def address_of(array):
+    place = arrays.Place(0, arrays.device.stream_of("", 0))
+    return arrays.operand("", "", "", array, place).address
+
+
 class OnGpu:
     """A copy of an array on the GPU, in a layout, inside of a larger buffer."""
 
@@ -78,7 +83,7 @@ class OnGpu:
             "shape": self.shape,
             "strides": self.strides,
             "typestr": self.dtype.str,
-            "data": (arrays.operand("", "", "", self.buffer, 0).address + self.offset, False),
+            "data": (address_of(self.buffer) + self.offset, False),
         }
 
     def _on_host(self):
@@ -126,7 +131,7 @@ def test_every_call(name, dtype):
 def test_cuts(monkeypatch, dtype):
     """Sums in parts, and a whole large tile, however the machine would cut them."""
     with monkeypatch.context() as patch:
-        patch.setattr(contract, "processors", lambda: 1000)
+        patch.setattr(arrays.device, "processors", lambda ordinal: 1000)
         check("forward", operands(3, 700, 5, dtype), "in parts")
         check("grad_bias mean", operands(700, 1, 3, dtype), "in parts")
     tile = LARGE[np.dtype(dtype).name, 3]
