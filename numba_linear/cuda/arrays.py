@@ -130,7 +130,12 @@ def operand(operation: str, reduction: str, name: str, value: Any, place: Any) -
 def by_dlpack(value: Any, stream: Any) -> Operand:
     from cuda.core.utils import StridedMemoryView
 
-    view = StridedMemoryView.from_dlpack(value, stream_ptr=stream.handle)
+    handle = stream.handle
+    if handle == device.LEGACY and hasattr(value, "requires_grad"):
+        handle = (
+            0  # PyTorch's own word, or cuda.core takes two names of one stream for two streams
+        )
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=handle)
     shape, dtype, strides = view.shape, view.dtype, view.strides
     if strides is None:
         strides = strides_of(shape, dtype.itemsize)

@@ -59,24 +59,57 @@ def contract(
     if a != ONES and ((1 < rows < cols) or cols == 1):
         a, b, c, bias = b, a, transposed(c), transposed(bias)
         rows, cols = cols, rows
-    tile, part_terms = cut(dtype, rows, cols, terms, device.processors(place.ordinal))
+    tile, part_terms, at_once = cut(dtype, rows, cols, terms, device.processors(place.ordinal))
     blocks = blocks_of(tile, rows, cols)
     parts = max(1, -(-terms // part_terms))
-    kernel, sizes = contraction(tile), (rows, cols, terms, part_terms)
+    kernel, sizes = contraction(tile), (rows, cols)
     if parts == 1:
-        device.launch(kernel, blocks, place, (a, b, c, bias), *sizes, 0, float(divisor))
+        arguments = (*sizes, terms, part_terms, 0, float(divisor))
+        device.launch(kernel, blocks, place, (a, b, c, bias), *arguments)
         return
-    # Each part has a C of its own, and the tree above the parts is added by another kernel.
-    work = device.Memory(place, parts * rows * cols * tile.size)
-    part = Matrix(work.address, cols * tile.size, tile.size)
-    part_bytes = rows * part.row
-    device.launch(kernel, parts * blocks, place, (a, b, part, NOTHING), *sizes, part_bytes, 0.0)
-    segment = 1
-    while segment * MERGE_SEGMENTS < parts:
-        segment *= 2
-    numbers = (part.at, part_bytes, parts, segment, rows, cols)
-    blocks = -(-rows * cols // MERGE_SUMS)
-    device.launch(merging(dtype), blocks, place, (c, bias), *numbers, float(divisor))
+    # Each part has a C of its own in the workspace, which is a stack: the parts of a launch go on
+    # top and are merged into one, and that with those below as a binary counter carries.
+    launches = -(-parts // at_once)
+    slots = min(parts, at_once) + (launches - 1).bit_length()
+    slot_bytes = rows * cols * tile.size
+    work = device.Memory(place, slots * slot_bytes)
+    pending = 0
+
+    def slot(i: int) -> Matrix:
+        return Matrix(work.address + i * slot_bytes, cols * tile.size, tile.size)
+
+    def merge(count: int, last: bool) -> None:
+        """The uppermost C's into the lowest of them, or the very last of all into C."""
+        segment = 1
+        while segment * MERGE_SEGMENTS < count:
+            segment *= 2
+        first = slot(pending - count)
+        to, end = ((c, bias), float(divisor)) if last else ((first, NOTHING), 0.0)
+        numbers = (first.at, slot_bytes, count, segment, *sizes, end)
+        device.launch(merging(dtype), -(-rows * cols // MERGE_SUMS), place, to, *numbers)
+
+    for q in range(launches):
+        first = q * at_once
+        count = min(at_once, parts - first)
+        some_terms = min(terms - first * part_terms, count * part_terms)
+        operands = (along(a, first * part_terms), along(b, first * part_terms))
+        arguments = (*sizes, some_terms, part_terms, slot_bytes, 0.0)
+        device.launch(
+            kernel, count * blocks, place, (*operands, slot(pending), NOTHING), *arguments
+        )
+        pending += count
+        if count > 1:
+            merge(count, last=launches == 1)
+            pending -= count - 1
+        carries = q.bit_count() if q == launches - 1 else (~q & q + 1).bit_length() - 1
+        for i in range(carries):
+            merge(2, last=q == launches - 1 and i == carries - 1)
+            pending -= 1
+
+
+def along(m: Matrix, terms: int) -> Matrix:
+    """A matrix, or ones, from a term on."""
+    return m if m == ONES else Matrix(m.at + terms * m.col, m.row, m.col)
 
 
 def elementwise(kernel: Any, count: int, place: Place, groups: Any, *numbers: int) -> None:

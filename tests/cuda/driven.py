@@ -164,18 +164,21 @@ def test_a_producers_stream_is_waited_for():
     assert log()[:2] == ["event on 1", "7 waits"]
 
 
-def test_a_thread_that_has_no_device_yet():
+def test_threads():
+    """A thread that has no device yet, and one whose device is known to Numba alone."""
     failed = []
 
-    def run():
+    def run(prepare):
         try:
+            prepare()
             nl.forward(x, w, b)
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
+    for prepare in (lambda: None, cuda.current_context):
+        thread = threading.Thread(target=run, args=(prepare,))
+        thread.start()
+        thread.join()
     assert not failed, failed
 
 

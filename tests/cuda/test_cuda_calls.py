@@ -228,6 +228,10 @@ def test_dlpack(view):
     assert (found.shape, found.strides) == (a.shape, a.strides)
     arrays.operand("forward", "sum", "x", given, HERE)
     assert given.streams == [1, 7]  # 1 is CUDA's default stream
+    given.requires_grad = False  # as of PyTorch's, asked by the word None for the same stream
+    arrays.operand("forward", "sum", "x", given, device.Place(0, device.default_stream()))
+    arrays.operand("forward", "sum", "x", given, HERE)
+    assert given.streams == [1, 7, None, 7]
 
 
 def test_dlpack_goes_first():

@@ -12,10 +12,12 @@ from machine_code import NVDISASM, assemble, hot_loop
 from numba_linear.cuda.elementwise import copying, merging, multiplying
 from numba_linear.cuda.machine import (
     EACH_THREADS,
+    HALF,
     LARGE,
     MERGE_LEVELS,
     MERGE_SEGMENTS,
     MERGE_SUMS,
+    NARROW,
     ROW,
     SMALL,
     TILES,
@@ -52,8 +54,9 @@ def kernels():
 
 #: The largest of each kind.
 ON_ALL = {
-    *(f"contract {tile}" for tile in (*SMALL.values(), *ROW.values())),
+    *(f"contract {tile}" for kind in (SMALL, NARROW, ROW) for tile in kind.values()),
     *(f"contract {LARGE[dtype, 6]}" for dtype in SIZES),
+    f"contract {HALF['float32', 6]}",
     "merge float64",
 }
 KERNELS = [pytest.param(kernel, bounds, id=name) for name, kernel, bounds in kernels()]
@@ -128,6 +131,9 @@ SHARES = {
     LARGE["float64", 6]: 0.67,
     SMALL["float32"]: 0.71,
     SMALL["float64"]: 0.65,
+    HALF["float32", 6]: 0.81,
+    NARROW["float32"]: 0.64,
+    NARROW["float64"]: 0.54,
 }
 
 
