@@ -280,13 +280,18 @@ def test_cupy_arrays_backwards():
     assert_bits("backwards", library.host(y), want)
 
 
-def test_torch_on_a_stream_of_its_own():
+def torch_arrays(given, *names):
     Torch()
     import torch
 
-    given = operands(65, 300, 40, np.float32)
-    x, w, b = (torch.as_tensor(a, device="cuda") for a in (given.x, given.w, given.b))
+    arrays = [torch.as_tensor(getattr(given, name), device="cuda") for name in names]
     torch.cuda.synchronize()
+    return torch, *arrays
+
+
+def test_torch_on_a_stream_of_its_own():
+    given = operands(65, 300, 40, np.float32)
+    torch, x, w, b = torch_arrays(given, "x", "w", "b")
     with torch.cuda.stream(torch.cuda.Stream()):
         out = torch.empty(65, 40, device="cuda")
         nl.forward(x, w, b, out=out, stream=torch.cuda.current_stream())
@@ -294,3 +299,45 @@ def test_torch_on_a_stream_of_its_own():
     assert_bits("out", out.cpu().numpy(), equations.forward(given.x, given.w, given.b))
     with pytest.raises(TypeError, match=r"pass w\.detach\(\)"):
         nl.forward(x, torch.nn.Parameter(w))
+
+
+def test_torch_writes_on_another_stream_first():
+    given = operands(65, 300, 40, np.float32)
+    torch, x, w = torch_arrays(given, "x", "w")
+    late = torch.zeros_like(x)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(10**8)
+        late += x
+        y = nl.forward(late, w)  # on the default stream
+    torch.cuda.synchronize()
+    assert_bits("y", host(y), equations.forward(given.x, given.w))
+
+
+@pytest.mark.parametrize("shape", [(300, 200, 400), (3, 20_000, 5)], ids=["whole", "cut"])
+def test_torch_captures_a_graph(shape):
+    given = operands(*shape, np.float32)
+    torch, x, w = torch_arrays(given, "x", "w")
+    out = torch.empty(shape[0], shape[2], device="cuda")
+    nl.forward(x, w, out=out)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        nl.forward(x, w, out=out, stream=torch.cuda.current_stream())
+    for _ in range(2):
+        out.zero_()
+        graph.replay()
+        torch.cuda.synchronize()
+        assert_bits("out", out.cpu().numpy(), equations.forward(given.x, given.w))
+
+
+def test_another_gpu():
+    if SIMULATED or len(cuda.gpus) < 2:
+        pytest.skip("there is one GPU")
+    given = operands(9, 30, 4, np.float32)
+    with cuda.gpus[1]:
+        x, w = cuda.to_device(given.x), cuda.to_device(given.w)
+        y = host(nl.forward(x, w))
+    assert_bits("on the second", y, equations.forward(given.x, given.w))
+    with pytest.raises(ValueError, match="x lies on GPU 1; wanted GPU 0"):
+        nl.forward(x, w)

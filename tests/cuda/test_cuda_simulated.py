@@ -26,4 +26,5 @@ def test_simulated():
         "CuPy is not installed",
         "PyTorch is not installed",
         "PyTorch has no CUDA",
+        "there is one GPU",
     }
