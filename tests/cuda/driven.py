@@ -13,7 +13,9 @@ import numpy as np
 from numba import cuda
 
 import numba_linear.cuda as nl
-from numba_linear.cuda import device
+from numba_linear.cpu.rule import LEAF
+from numba_linear.cuda import contract, device
+from numba_linear.cuda.machine import Cut
 
 driver = ctypes.CDLL("libcuda.so.1")
 driver.driver_log.restype = ctypes.c_char_p
@@ -111,6 +113,20 @@ def test_a_cut_sum():
     cut_sum(0)
     launches = ["launch 2 128 on 1", "launch 1 256 on 1"]
     assert log() == ["allocate 80 on 1", *launches, "free on 1"]
+
+
+def test_parts_in_order():
+    """Three parts one after another: part, part, merge, part, merge, with three Cs at most."""
+    cut = contract.cut
+    contract.cut = lambda *sizes: Cut(cut(*sizes).tile, LEAF, 1)
+    try:
+        for _ in range(2):
+            log()
+            nl.grad_bias(array(700, 10), "sum", out=array(10))
+    finally:
+        contract.cut = cut
+    part, merge = "launch 1 128 on 1", "launch 1 256 on 1"
+    assert log() == ["allocate 120 on 1", part, part, merge, part, merge, "free on 1"]
 
 
 def test_an_uneven_batch():

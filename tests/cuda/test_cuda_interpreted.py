@@ -280,6 +280,7 @@ def test_finds_a_wrong_leaf(monkeypatch):
     monkeypatch.setattr(tile, "LEAF", 128)
     monkeypatch.setattr(machine, "LEAF", 128)
     monkeypatch.setattr(contract, "contraction", tile.contraction.__wrapped__)
+    monkeypatch.setattr(contract, "cut", machine.cut.__wrapped__)
     got, want = wrong(monkeypatch, lambda text: text)
     assert (got != want).any()
     np.testing.assert_allclose(got, want, rtol=1e-2)
