@@ -1,6 +1,6 @@
 """The GPU as its driver gives it, through NVIDIA's cuda.core: streams, memory, launches.
 
-Nothing here waits for the GPU. `simulated.py` has the same names for Numba's simulator.
+Nothing here waits for the GPU. `simulated_device.py` has the same names for Numba's simulator.
 """
 
 import functools
@@ -56,12 +56,12 @@ def stream_of(operation: str, stream: Any) -> Stream:
     """
     if stream is None or (type(stream) is int and stream == 0):
         return default_stream()
-    if hasattr(stream, "__cuda_stream__"):
-        handle = int(stream.__cuda_stream__()[1])
-    elif hasattr(stream, "cuda_stream"):  # PyTorch's, whose 0 is the legacy default stream
+    if hasattr(stream, "cuda_stream"):  # PyTorch's, whose 0 is the legacy default stream
         handle = stream.cuda_stream or LEGACY
     elif hasattr(stream, "ptr"):  # CuPy's, whose 0 is the same
         handle = stream.ptr or LEGACY
+    elif hasattr(stream, "__cuda_stream__"):
+        handle = int(stream.__cuda_stream__()[1])
     else:
         handle = stream
     if type(handle) is not int or handle < 0:

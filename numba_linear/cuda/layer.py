@@ -84,9 +84,10 @@ def extents(operation: str, reduction: str, layouts: Layouts) -> list[tuple[int,
         for letter, size in zip(fixed, shape[more:], strict=True):
             if sizes.setdefault(letter, size) != size:
                 return None
-        reach = [(size - 1) * step for size, step in zip(shape, strides, strict=True) if size > 1]
-        if any(step % dtype.itemsize for step in reach):
+        steps = [(size - 1, step) for size, step in zip(shape, strides, strict=True) if size > 1]
+        if any(step % dtype.itemsize for _, step in steps):
             return None
+        reach = [count * step for count, step in steps]
         low, high = sum(x for x in reach if x < 0), sum(x for x in reach if x > 0)
         found.append((low, low if 0 in shape else high + dtype.itemsize))
     return None if reduction == "mean" and 0 in sizes["…"] else found

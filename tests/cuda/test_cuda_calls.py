@@ -173,6 +173,10 @@ def test_unaligned_arrays_are_refused(gpu):
     g = gpu.to_device(f32(K, m), Layout(shift=1))
     with pytest.raises(ValueError, match=r"g lies at address 0x\w+ .*multiples of the 4 bytes"):
         nl.grad_bias(g)
+    g = gpu.to_device(f32(3, m))
+    g.__cuda_array_interface__["strides"] = (22, 4)  # of three rows the last lies well
+    with pytest.raises(ValueError, match=r"g lies at address .* strides \(22, 4\)"):
+        nl.grad_bias(g)
 
 
 def test_parts_of_one_buffer_do_not_overlap(gpu):
@@ -332,7 +336,8 @@ def test_streams_of_others(waits, stream, handle):
 def test_a_default_stream_for_each_thread(waits, monkeypatch):
     monkeypatch.setattr(device.config, "CUDA_PER_THREAD_DEFAULT_STREAM", 1)
     assert device.stream_of("f", 0).handle == 2
-    assert device.stream_of("f", SimpleNamespace(cuda_stream=0)).handle == 1  # PyTorch has none
+    of_torch = SimpleNamespace(cuda_stream=0, __cuda_stream__=lambda: (0, 0))
+    assert device.stream_of("f", of_torch).handle == 1  # PyTorch has none
 
 
 @pytest.mark.parametrize("stream", ["s", 1.5, -1, True, [1]])
