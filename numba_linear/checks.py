@@ -126,10 +126,10 @@ def check_gradients(fine: bool, kind: str) -> None:
         )
 
 
-def check_first_layer(first: bool, no_input: bool) -> None:
+def check_no_input(kind: str) -> None:
     """Without w, as for a network's first layer, there is no ∂L/∂x."""
-    if first and not no_input:
-        raise TypeError("backward: out.input is an array; wanted None, for w is None")
+    if kind not in ("None", "NoneType"):
+        raise TypeError(f"backward: out.input is of type {kind}; wanted None, as w is None")
 
 
 def check_types(

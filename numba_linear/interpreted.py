@@ -38,14 +38,14 @@ def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
         if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
             return SHAPES
     inputs = len(LETTERS[operation])
-    outs = [a for a in arrays[inputs:] if a is not None]
-    if not all(out.flags.writeable for out in outs):
+    outs = arrays[inputs:]
+    if not all(out.flags.writeable for out in outs if out is not None):
         return SHAPES
     if reduction == "mean" and 0 in sizes["…"]:
         return EMPTY_MEAN
     for i, out in enumerate(outs):
         for j, other in enumerate(arrays[: inputs + i]):
-            if other is not None and np.shares_memory(out, other):
+            if out is not None and other is not None and np.shares_memory(out, other):
                 return OVERLAP + 8 * i + j
     return FINE
 
@@ -98,12 +98,22 @@ def run_grad_bias(g: Array, out: Array, reduce: int, mode: int) -> int:
 
 @quiet
 def run_backward(
-    g: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array, reduce: int, mode: int
+    g: Array,
+    x: Array,
+    w: Array | None,
+    dx: Array | None,
+    dw: Array,
+    db: Array,
+    reduce: int,
+    mode: int,
 ) -> int:
     reduction = REDUCTIONS[reduce]
     code = refusal("backward", reduction, g, x, w, dx, dw, db)
+    if (w is None) != (dx is None):
+        return SHAPES
     if code == FINE:
-        put(dx, equations.grad_input(flat(g), w))
+        if w is not None and dx is not None:
+            put(dx, equations.grad_input(flat(g), w))
         put(dw, equations.grad_weight(flat(g), flat(x), reduction))
         put(db, equations.grad_bias(flat(g), reduction))
     return code

@@ -559,7 +559,7 @@ def backward(
         if w is None:
             del inputs["w"]
             if outs:
-                checks.check_first_layer(True, outs.pop("out.input") is None)
+                checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
         plain = settle(
             run_backward,
             BACKWARD,
@@ -930,7 +930,8 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         fields = getattr(arrays, "fields", None) == Gradients._fields
         try:
             checks.check_gradients(fields, str(out))
-            checks.check_first_layer(first, is_none(arrays[0]))
+            if first:
+                checks.check_no_input(checks.given_type(arrays[0]).kind)
         except TypeError as error:
             raise TypingError(str(error)) from None
         outs = dict(zip((f"out.{name}" for name in Gradients._fields), arrays, strict=True))

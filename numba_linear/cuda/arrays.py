@@ -1,9 +1,11 @@
 """Arrays on the GPU: from whatever holds them, without a copy.
 
-Anything with `__cuda_array_interface__` (CuPy, PyTorch, Numba) or DLPack. Only their addresses,
-shapes and strides are used; no element is ever touched here.
+Anything with DLPack or `__cuda_array_interface__` (PyTorch, CuPy, Numba, JAX). Only their
+addresses, shapes and strides are used; no element is ever touched here.
 """
 
+import functools
+import importlib
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,8 +16,17 @@ from numba.cuda.core import config
 from numba_linear import checks
 from numba_linear.checks import Given
 
-#: DLPack's device types that kernels can read: CUDA and CUDA's managed memory.
-DLPACK_CUDA = (2, 13)
+#: The driver, or Numba's simulator in its place.
+device: Any = importlib.import_module(
+    "numba_linear.cuda." + ("simulated_device" if config.ENABLE_CUDASIM else "device")
+)
+Place = device.Place
+
+SIMULATED = config.ENABLE_CUDASIM
+
+#: DLPack's device types that kernels can read: CUDA, and CUDA's managed memory, which is no one
+#: GPU's.
+DLPACK_CUDA, DLPACK_MANAGED = 2, 13
 
 
 class Operand(NamedTuple):
@@ -26,6 +37,8 @@ class Operand(NamedTuple):
     strides: tuple[int, ...]
     dtype: np.dtype[Any]
     writable: bool
+    #: The number of the GPU that has it, None where any can read it.
+    ordinal: int | None
     #: Keeps the memory alive.
     owner: Any
 
@@ -52,6 +65,10 @@ class Operand(NamedTuple):
         return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
+dtype_of = functools.cache(np.dtype)
+
+
+@functools.lru_cache(1024)
 def strides_of(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     """The strides of an array in C order."""
     strides = []
@@ -61,54 +78,72 @@ def strides_of(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def wait_for(producer: Any, stream: Any) -> None:
-    """Let the stream wait for what the producer's stream is still to write."""
-    if producer is None or not config.CUDA_ARRAY_INTERFACE_SYNC or config.ENABLE_CUDASIM:
-        return
-    if producer != int(stream):
-        event = cuda.event(timing=False)
-        event.record(cuda.external_stream(producer))
-        event.wait(stream)
-
-
-def operand(operation: str, name: str, letters: str, value: Any, stream: Any) -> Operand:
-    """An argument as an operand.
+def operand(operation: str, reduction: str, name: str, value: Any, place: Any) -> Operand:
+    """An argument as an operand, for which the place's stream waits.
 
     Raises
     ------
     TypeError
         If it is no array on a GPU.
     """
-    if config.ENABLE_CUDASIM and isinstance(value, cuda.cudadrv.devicearray.FakeCUDAArray):
+    if SIMULATED and isinstance(value, cuda.cudadrv.devicearray.FakeCUDAArray):
         a = value._ary
-        return Operand(a.ctypes.data, a.shape, a.strides, a.dtype, a.flags.writeable, value)
+        return Operand(a.ctypes.data, a.shape, a.strides, a.dtype, a.flags.writeable, None, value)
+    # DLPack first: PyTorch's other interface does not say which stream is still to write.
+    dlpack = getattr(value, "__dlpack_device__", None)
+    if dlpack is not None:
+        if getattr(value, "requires_grad", False) is True:  # as autograd would not see the call
+            raise TypeError(
+                f"{operation}: {name} is a tensor that requires a gradient; wanted one that does"
+                f" not: pass {name}.detach()"
+            )
+        if dlpack()[0] in (DLPACK_CUDA, DLPACK_MANAGED):
+            try:
+                return by_dlpack(value, place.stream)
+            except BufferError:  # of an array that its library does not export so
+                if not hasattr(value, "__cuda_array_interface__"):
+                    raise
     interface = getattr(value, "__cuda_array_interface__", None)
     if interface is not None:
         if interface.get("mask") is not None:
             raise TypeError(f"{operation}: {name} is a masked array; wanted one without a mask")
         address, read_only = interface["data"]
-        shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
-        strides = interface.get("strides") or strides_of(shape, dtype.itemsize)
-        wait_for(interface.get("stream"), stream)
-        return Operand(address or 0, shape, tuple(strides), dtype, not read_only, value)
-    device = getattr(value, "__dlpack_device__", None)
-    if device is not None and device()[0] in DLPACK_CUDA:
-        from cuda.core.utils import StridedMemoryView
-
-        # 1 is DLPack's word for CUDA's default stream.
-        view = StridedMemoryView.from_dlpack(value, stream_ptr=int(stream) or 1)
-        size = view.dtype.itemsize
-        strides = strides_of(view.shape, size)
-        if view.strides is not None:
-            strides = tuple(size * step for step in view.strides)
-        return Operand(view.ptr, view.shape, strides, view.dtype, not view.readonly, view)
+        address = address or 0
+        shape, dtype = tuple(interface["shape"]), dtype_of(interface["typestr"])
+        strides = interface.get("strides")
+        strides = strides_of(shape, dtype.itemsize) if strides is None else tuple(strides)
+        producer = interface.get("stream")
+        if producer != place.stream.handle:
+            device.wait_for(producer, place.stream)
+        ordinal = device.owner_of(address, place.ordinal)
+        return Operand(address, shape, strides, dtype, not read_only, ordinal, value)
     kind = type(value).__name__
-    if isinstance(value, np.ndarray) or device is not None:
+    if isinstance(value, np.ndarray) or dlpack is not None:
         kind += ", in the host's memory"
+    letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
     raise TypeError(
         f"{operation}: {name} is of type {kind}; wanted a CUDA array of shape"
-        f" {checks.wanted(letters)}: copy with numba.cuda.to_device({name})"
+        f" {checks.wanted(letters[name])}: copy with numba.cuda.to_device({name})"
     )
+
+
+def by_dlpack(value: Any, stream: Any) -> Operand:
+    from cuda.core.utils import StridedMemoryView
+
+    handle = stream.handle
+    if handle == device.LEGACY and hasattr(value, "requires_grad"):
+        handle = (
+            0  # PyTorch's own word, or cuda.core takes two names of one stream for two streams
+        )
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=handle)
+    shape, dtype, strides = view.shape, view.dtype, view.strides
+    if strides is None:
+        strides = strides_of(shape, dtype.itemsize)
+    else:
+        strides = tuple(dtype.itemsize * step for step in strides)
+    kind, ordinal = value.__dlpack_device__()
+    ordinal = None if kind == DLPACK_MANAGED else ordinal
+    return Operand(view.ptr, shape, strides, dtype, not view.readonly, ordinal, view)
 
 
 def check_aligned(operation: str, name: str, a: Operand) -> None:
@@ -121,17 +156,23 @@ def check_aligned(operation: str, name: str, a: Operand) -> None:
         )
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | str, stream: Any) -> Any:
-    """A new array of Numba's, whose consumers wait for the stream."""
-    return cuda.device_array(shape, dtype, stream=stream)
+def check_devices(operation: str, arrays: dict[str, Operand], current: int) -> None:
+    """Raise for arrays of several GPUs, or of another than the current one.
 
-
-def as_stream(stream: Any) -> Any:
-    """Numba's stream from one of Numba, CuPy or PyTorch, or from the handle of one."""
-    if hasattr(stream, "__cuda_stream__"):
-        stream = int(stream.__cuda_stream__()[1])
-    elif hasattr(stream, "cuda_stream"):
-        stream = stream.cuda_stream
-    elif hasattr(stream, "ptr"):
-        stream = stream.ptr
-    return cuda.external_stream(stream) if isinstance(stream, int) and stream else stream
+    A kernel that is launched on one GPU with an address on another ends in an error of some later
+    call.
+    """
+    owners = {name: a.ordinal for name, a in arrays.items() if a.ordinal is not None}
+    for name, ordinal in owners.items():
+        first = next(iter(owners))
+        if ordinal != owners[first]:
+            raise ValueError(
+                f"{operation}: {first} lies on GPU {owners[first]} and {name} on GPU {ordinal};"
+                " wanted all arrays on one"
+            )
+    for name, ordinal in owners.items():
+        if ordinal != current:
+            raise ValueError(
+                f"{operation}: {name} lies on GPU {ordinal}; wanted GPU {current}, the current"
+                f" one: call inside `with numba.cuda.gpus[{ordinal}]:`"
+            )

@@ -10,15 +10,14 @@ As on the CPU (`cpu/contract.py`), all of them are C[r, c] = Σ_p A[r, p] · B[c
 Nothing here waits for the GPU.
 """
 
+import functools
 import math
-import threading
 from typing import Any
 
-from numba import cuda
-from numba.cuda.core import config
+import numpy as np
 
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cuda.arrays import Operand, empty, operand, strides_of
+from numba_linear.cuda.arrays import Operand, Place, device, strides_of
 from numba_linear.cuda.elementwise import copying, merging, multiplying
 from numba_linear.cuda.machine import (
     EACH_BLOCKS,
@@ -31,29 +30,13 @@ from numba_linear.cuda.machine import (
 from numba_linear.cuda.tile import contraction
 
 NOTHING = Matrix(0, 0, 0)
+#: dtype.name would take 2 µs.
+NAMES = {np.dtype(name): name for name in ("float32", "float64")}
 ONES = NOTHING  # what the kernels take for an operand of ones
-
-configuring = threading.Lock()
 
 
 def transposed(m: Matrix) -> Matrix:
     return Matrix(m.at, m.col, m.row)
-
-
-def launch(kernel: Any, blocks: int, threads: int, stream: Any, *arguments: Any) -> None:
-    """Launch a kernel, without Numba's warning of small grids: a small layer has no other."""
-    with configuring:
-        warn, config.CUDA_LOW_OCCUPANCY_WARNINGS = config.CUDA_LOW_OCCUPANCY_WARNINGS, 0
-        try:
-            configured = kernel[blocks, threads, stream]
-        finally:
-            config.CUDA_LOW_OCCUPANCY_WARNINGS = warn
-    configured(*arguments)
-
-
-def processors() -> int:
-    """Multiprocessors of the current device."""
-    return 1 if config.ENABLE_CUDASIM else cuda.get_current_device().MULTIPROCESSOR_COUNT
 
 
 def contract(
@@ -66,7 +49,8 @@ def contract(
     terms: int,
     bias: Matrix = NOTHING,
     divisor: int = 0,
-    stream: Any = 0,
+    *,
+    place: Place,
 ) -> None:
     """C from A (rows × terms) and B (cols × terms), plus the bias, divided by the divisor."""
     if rows == 0 or cols == 0:
@@ -75,50 +59,70 @@ def contract(
     if a != ONES and ((1 < rows < cols) or cols == 1):
         a, b, c, bias = b, a, transposed(c), transposed(bias)
         rows, cols = cols, rows
-    tile, part_terms = cut(dtype, rows, cols, terms, processors())
+    tile, part_terms, at_once = cut(dtype, rows, cols, terms, device.processors(place.ordinal))
     blocks = blocks_of(tile, rows, cols)
     parts = max(1, -(-terms // part_terms))
-    kernel, sizes = contraction(tile), (rows, cols, terms, part_terms)
+    kernel, sizes = contraction(tile), (rows, cols)
     if parts == 1:
-        end = (0, float(divisor))
-        launch(kernel, blocks, tile.threads, stream, a, b, c, bias, *sizes, *end)
+        arguments = (*sizes, terms, part_terms, 0, float(divisor))
+        device.launch(kernel, blocks, place, (a, b, c, bias), *arguments)
         return
-    # Each part has a C of its own, and the tree above the parts is added by another kernel.
-    work = empty((parts * rows * cols,), dtype, stream)
-    part = Matrix(operand("", "", "", work, stream).address, cols * tile.size, tile.size)
-    part_bytes = rows * part.row
-    end = (part_bytes, 0.0)
-    launch(kernel, parts * blocks, tile.threads, stream, a, b, part, NOTHING, *sizes, *end)
-    segment = 1
-    while segment * MERGE_SEGMENTS < parts:
-        segment *= 2
-    launch(
-        merging(dtype),
-        -(-rows * cols // MERGE_SUMS),
-        MERGE_SUMS * MERGE_SEGMENTS,
-        stream,
-        c,
-        part.at,
-        part_bytes,
-        parts,
-        segment,
-        bias,
-        rows,
-        cols,
-        float(divisor),
-    )
+    # Each part has a C of its own in the workspace, which is a stack: the parts of a launch go on
+    # top and are merged into one, and that with those below as a binary counter carries.
+    launches = -(-parts // at_once)
+    slots = min(parts, at_once) + (launches - 1).bit_length()
+    slot_bytes = rows * cols * tile.size
+    work = device.Memory(place, slots * slot_bytes)
+    pending = 0
+
+    def slot(i: int) -> Matrix:
+        return Matrix(work.address + i * slot_bytes, cols * tile.size, tile.size)
+
+    def merge(count: int, last: bool) -> None:
+        """The uppermost C's into the lowest of them, or the very last of all into C."""
+        segment = 1
+        while segment * MERGE_SEGMENTS < count:
+            segment *= 2
+        first = slot(pending - count)
+        to, end = ((c, bias), float(divisor)) if last else ((first, NOTHING), 0.0)
+        numbers = (first.at, slot_bytes, count, segment, *sizes, end)
+        device.launch(merging(dtype), -(-rows * cols // MERGE_SUMS), place, to, *numbers)
+
+    for q in range(launches):
+        first = q * at_once
+        count = min(at_once, parts - first)
+        some_terms = min(terms - first * part_terms, count * part_terms)
+        operands = (along(a, first * part_terms), along(b, first * part_terms))
+        arguments = (*sizes, some_terms, part_terms, slot_bytes, 0.0)
+        device.launch(
+            kernel, count * blocks, place, (*operands, slot(pending), NOTHING), *arguments
+        )
+        pending += count
+        if count > 1:
+            merge(count, last=launches == 1)
+            pending -= count - 1
+        carries = q.bit_count() if q == launches - 1 else (~q & q + 1).bit_length() - 1
+        for i in range(carries):
+            merge(2, last=q == launches - 1 and i == carries - 1)
+            pending -= 1
 
 
-def elementwise(kernel: Any, count: int, stream: Any, *arguments: Any) -> None:
+def along(m: Matrix, terms: int) -> Matrix:
+    """A matrix, or ones, from a term on."""
+    return m if m == ONES else Matrix(m.at + terms * m.col, m.row, m.col)
+
+
+def elementwise(kernel: Any, count: int, place: Place, groups: Any, *numbers: int) -> None:
     blocks = min(EACH_BLOCKS, -(-count // EACH_THREADS))
-    launch(kernel, blocks, EACH_THREADS, stream, *arguments, count)
+    device.launch(kernel, blocks, place, groups, *numbers, count)
 
 
-def copy(to: Operand, source: Operand, stream: Any) -> None:
+def copy(to: Operand, source: Operand, place: Place) -> None:
     count = math.prod(to.shape)
     if count:
-        arguments = (to.address, to.strides, source.address, source.strides, to.shape)
-        elementwise(copying(str(to.dtype)), count, stream, *arguments)
+        groups = (to.strides, source.strides, to.shape)
+        kernel = copying(NAMES[to.dtype], to.ndim)
+        elementwise(kernel, count, place, groups, to.address, source.address)
 
 
 class Samples:
@@ -138,19 +142,17 @@ class Samples:
         Within a sample.
     """
 
-    def __init__(self, a: Operand, own: int, stream: Any, result: bool = False) -> None:
-        self.a, self.even, self.stream, self.result = a, a, stream, result
-        first = a.ndim - own
-        self.count = math.prod(a.shape[:first])
-        apart = evenly(a.shape[:first], a.strides[:first])
+    def __init__(self, a: Operand, own: int, place: Place, result: bool = False) -> None:
+        self.a, self.even, self.place, self.result = a, a, place, result
+        first = len(a.shape) - own
+        self.count, apart = evenly(a.shape[:first], a.strides[:first])
         if apart is None:
-            place = empty((math.prod(a.shape),), a.dtype, stream)
-            at = operand("", "", "", place, stream).address
+            work = device.Memory(place, math.prod(a.shape) * a.dtype.itemsize)
             strides = strides_of(a.shape, a.dtype.itemsize)
-            self.even = a._replace(address=at, strides=strides, owner=place)
+            self.even = a._replace(address=work.address, strides=strides, owner=work)
             apart = strides[first - 1]
             if not result:
-                copy(self.even, a, stream)
+                copy(self.even, a, place)
         self.at, self.apart, self.strides = self.even.address, apart, self.even.strides[first:]
 
     def matrix(self) -> Matrix:
@@ -159,22 +161,23 @@ class Samples:
 
     def close(self) -> None:
         if self.result and self.even is not self.a:
-            copy(self.a, self.even, self.stream)
+            copy(self.a, self.even, self.place)
 
 
-def evenly(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
-    """The stride that steps through all dimensions as one, None where there is none."""
+@functools.lru_cache(1024)
+def evenly(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int | None]:
+    """How many there are, and the stride that steps through all dimensions as one, if there is."""
     apart, rows = 0, 1
     if 0 in shape:
-        return apart
+        return 0, apart
     for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
         if extent > 1:
             if rows == 1:
                 apart = stride
             elif stride != rows * apart:
-                return None
+                return math.prod(shape), None
             rows *= extent
-    return apart
+    return rows, apart
 
 
 def matrix(a: Operand) -> Matrix:
@@ -182,12 +185,14 @@ def matrix(a: Operand) -> Matrix:
     return Matrix(a.address, *a.strides)
 
 
-def per_sample(a: Operand, b: Matrix, out: Operand, terms: int, bias: Matrix, stream: Any) -> None:
+def per_sample(
+    a: Operand, b: Matrix, out: Operand, terms: int, bias: Matrix, place: Place
+) -> None:
     """C[k, c] = Σ_p A[k, p] · B[c, p] + bias[c] for every sample k."""
-    samples, results = Samples(a, 1, stream), Samples(out, 1, stream, result=True)
+    samples, results = Samples(a, 1, place), Samples(out, 1, place, result=True)
     cols = out.shape[-1]
     contract(
-        str(a.dtype),
+        NAMES[a.dtype],
         samples.matrix(),
         b,
         results.matrix(),
@@ -195,31 +200,31 @@ def per_sample(a: Operand, b: Matrix, out: Operand, terms: int, bias: Matrix, st
         cols,
         terms,
         bias,
-        stream=stream,
+        place=place,
     )
     results.close()
 
 
-def forward_sums(x: Operand, w: Operand, b: Operand | None, out: Operand, stream: Any) -> None:
+def forward_sums(x: Operand, w: Operand, b: Operand | None, out: Operand, place: Place) -> None:
     bias = NOTHING if b is None else Matrix(b.address, 0, b.strides[0])
-    per_sample(x, matrix(w), out, w.shape[1], bias, stream)
+    per_sample(x, matrix(w), out, w.shape[1], bias, place)
 
 
-def input_sums(g: Operand, w: Operand, out: Operand, stream: Any) -> None:
-    per_sample(g, transposed(matrix(w)), out, w.shape[0], NOTHING, stream)
+def input_sums(g: Operand, w: Operand, out: Operand, place: Place) -> None:
+    per_sample(g, transposed(matrix(w)), out, w.shape[0], NOTHING, place)
 
 
-def weight_sums(g: Operand, x: Operand, out: Operand, reduction: str, stream: Any) -> None:
+def weight_sums(g: Operand, x: Operand, out: Operand, reduction: str, place: Place) -> None:
     """③–⑦ for each sample, or their mean or sum over the batch."""
-    a, b = Samples(g, 1, stream), Samples(x, 1, stream)
+    a, b = Samples(g, 1, place), Samples(x, 1, place)
     m, n = g.shape[-1], x.shape[-1]
-    over_batch(a.matrix(), b.matrix(), out, 2, a.count, m, n, reduction, stream)
+    over_batch(a.matrix(), b.matrix(), out, 2, a.count, m, n, reduction, place)
 
 
-def bias_sums(g: Operand, out: Operand, reduction: str, stream: Any) -> None:
+def bias_sums(g: Operand, out: Operand, reduction: str, place: Place) -> None:
     """⑧–⑪ for each sample, or their mean or sum over the batch: the terms are 1 · g."""
-    b = Samples(g, 1, stream)
-    over_batch(ONES, b.matrix(), out, 1, b.count, 1, g.shape[-1], reduction, stream)
+    b = Samples(g, 1, place)
+    over_batch(ONES, b.matrix(), out, 1, b.count, 1, g.shape[-1], reduction, place)
 
 
 def over_batch(
@@ -231,22 +236,22 @@ def over_batch(
     rows: int,
     cols: int,
     reduction: str,
-    stream: Any,
+    place: Place,
 ) -> None:
     """C[r, c] = Σ_k A[k, r] · B[k, c] over K samples, its mean, or its terms.
 
     A result of one dimension (own = 1) is a C of one row, and A is all ones.
     """
-    dtype = str(out.dtype)
-    results = Samples(out, own, stream, result=True)
+    dtype = NAMES[out.dtype]
+    results = Samples(out, own, place, result=True)
     c = Matrix(results.at, *((0, *results.strides)[-2:]))
     if reduction != "none":
         divisor = K if reduction == "mean" else 0
         a, b = transposed(a), transposed(b)
-        contract(dtype, a, b, c, rows, cols, K, divisor=divisor, stream=stream)
+        contract(dtype, a, b, c, rows, cols, K, divisor=divisor, place=place)
     elif count := K * rows * cols:
         if own == 1:  # so that what varies is the row
             a, b, c, rows, cols = b, ONES, transposed(c), cols, rows
         kernel = multiplying(dtype)
-        elementwise(kernel, count, stream, a, b, c, results.apart, rows, cols)
+        elementwise(kernel, count, place, (a, b, c), results.apart, rows, cols)
     results.close()

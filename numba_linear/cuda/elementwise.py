@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 from numba import cuda
+from numba.cuda.types import UniTuple
 
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cuda.machine import (
@@ -14,7 +15,17 @@ from numba_linear.cuda.machine import (
     Number,
 )
 from numba_linear.cuda.tile import from_number, pending
-from numba_linear.cuda.words import NUMBA_TYPES, get, give, int64, kernel, one
+from numba_linear.cuda.words import (
+    FLOAT,
+    INT,
+    MATRIX,
+    NUMBA_TYPES,
+    get,
+    give,
+    int64,
+    kernel,
+    one,
+)
 
 
 @functools.cache
@@ -22,8 +33,10 @@ def merging(dtype):
     """The kernel that adds the parts of sums."""
     NUMBER, SIZE, number = Number(dtype), np.dtype(dtype).itemsize, NUMBA_TYPES[dtype]
 
-    @kernel(MERGE_SUMS * MERGE_SEGMENTS)
-    def merge(c, parts_at, part_bytes, parts, segment, bias, rows, cols, divisor):
+    @kernel(
+        f"merge {dtype}", MERGE_SUMS * MERGE_SEGMENTS, 1, (MATRIX,) * 2 + (INT,) * 6 + (FLOAT,)
+    )
+    def merge(c, bias, parts_at, part_bytes, parts, segment, rows, cols, divisor):
         """C, rows × cols, from its parts, each of them rows × cols numbers without gaps.
 
         A part is a node of the rule's tree, and so is an aligned segment of parts: each thread
@@ -32,12 +45,12 @@ def merging(dtype):
         Parameters
         ----------
         c : Matrix
+        bias : Matrix
+            As in `contract`.
         parts_at, part_bytes, parts : int
             Where the first part lies, how far it is to the next, and how many there are.
         segment : int
             Parts in a segment, a power of two.
-        bias : Matrix
-            As in `contract`.
         rows, cols : int
         divisor : float
         """
@@ -85,7 +98,7 @@ def multiplying(dtype):
     """The kernel of the products that are not summed."""
     NUMBER, number = Number(dtype), NUMBA_TYPES[dtype]
 
-    @kernel(EACH_THREADS)
+    @kernel(f"each {dtype}", EACH_THREADS, 1, (MATRIX,) * 3 + (INT,) * 4)
     def each(g, x, out, apart, m, n, count):
         """out[k, i, j] = g[k, i] · x[k, j], a sum of one term; matrix k of out lies at k · apart.
 
@@ -112,12 +125,13 @@ def multiplying(dtype):
 
 
 @functools.cache
-def copying(dtype):
+def copying(dtype, ndim):
     """The kernel that copies arrays of any strides."""
     NUMBER = Number(dtype)
+    sizes = UniTuple(INT, ndim)
 
-    @kernel(EACH_THREADS)
-    def copy(to, to_strides, source, source_strides, shape, count):
+    @kernel(f"copy {dtype} {ndim}", EACH_THREADS, 1, (sizes,) * 3 + (INT,) * 3)
+    def copy(to_strides, source_strides, shape, to, source, count):
         stride = int64(cuda.gridDim.x) * EACH_THREADS
         e = int64(cuda.blockIdx.x) * EACH_THREADS + cuda.threadIdx.x
         while e < count:

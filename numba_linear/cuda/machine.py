@@ -4,6 +4,7 @@ Everything here may be tuned, and changes no bit: the rule's constant is in `cpu
 here has been measured on hardware; the reasons given are arithmetic.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -155,10 +156,17 @@ MOST_LEVELS = LEVELS[-1]
 LARGE = {("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for levels in LEVELS} | {
     ("float64", levels): Tile("float64", 8, 4, 8, 16, 8, levels, 3) for levels in LEVELS
 }
+#: Half as wide, for a batch of up to 64.
+HALF = {("float32", levels): Tile("float32", 8, 8, 16, 8, 8, levels, 4) for levels in LEVELS}
 #: For few rows or columns, or few sums in all: more blocks, and less of a block outside C.
 SMALL = {
     "float32": Tile("float32", 4, 4, 16, 8, 16, MOST_LEVELS, 4),
     "float64": Tile("float64", 4, 4, 16, 8, 16, MOST_LEVELS, 3),
+}
+#: For a batch of up to 16.
+NARROW = {
+    "float32": Tile("float32", 8, 2, 16, 8, 16, MOST_LEVELS, 4),
+    "float64": Tile("float64", 4, 2, 16, 8, 16, MOST_LEVELS, 3),
 }
 #: For one row, of which each thread has one sum. It is bound by the reading of B.
 ROW = {
@@ -166,21 +174,47 @@ ROW = {
     "float64": Tile("float64", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
 }
 
-TILES = (*LARGE.values(), *SMALL.values(), *ROW.values())
+TILES = (*LARGE.values(), *HALF.values(), *SMALL.values(), *NARROW.values(), *ROW.values())
+
+#: What part of a step's instructions are multiply-adds, on sm_90, by count of the machine code; in
+#: float64 they take two cycles each.
+SHARES = {
+    "float32": {(128, 128): 0.84, (128, 64): 0.82, (64, 32): 0.72, (128, 16): 0.65},
+    "float64": {(64, 64): 0.5, (64, 32): 0.5, (64, 16): 0.5},
+}
+#: Multiply-adds that a multiprocessor begins in a cycle, and bytes that it is due of the
+#: second-level cache, in which operands are met again, and of memory, where workspace goes: about
+#: an H100's.
+LANES, CACHE_BYTES, MEMORY_BYTES = 128, 20, 12
+#: Warps on a multiprocessor that hide each other's waits: two for each of its four schedulers.
+ENOUGH_WARPS = 8
 
 #: A block of `merge`: sums side by side, segments of the parts of each sum, and levels of the tree
 #: in a segment, which is 2^31 parts at most.
 MERGE_SUMS, MERGE_SEGMENTS, MERGE_LEVELS = 32, 8, 32
+
+#: Blocks for each multiprocessor in one launch of a sum's parts, at least: with so many the end of
+#: a launch, where some multiprocessors have no block left, is short.
+AT_ONCE = 8
 
 #: Threads of a block, and most blocks of a launch, where one number is computed after another.
 EACH_THREADS, EACH_BLOCKS = 256, 1 << 12
 
 
 class Cut(NamedTuple):
-    """How a contraction is cut: into tiles, and each sum into parts of so many terms."""
+    """How a contraction is cut: into tiles, and each sum into parts of so many terms.
+
+    Attributes
+    ----------
+    tile : Tile
+    part_terms : int
+    at_once : int
+        Parts of a sum in one launch, a power of two. Each takes a C of workspace.
+    """
 
     tile: Tile
     part_terms: int
+    at_once: int = 1 << 31
 
 
 def blocks_of(tile, rows, cols):
@@ -189,28 +223,45 @@ def blocks_of(tile, rows, cols):
     return -(-rows // down) * -(-cols // across)
 
 
+def cycles(tile, levels, rows, cols, leaves, processors):
+    """What a cut takes, by its multiply-adds with those beyond C's edges, and its workspace."""
+    blocks, parts = blocks_of(tile, rows, cols), -(-leaves // (1 << levels))
+    down, across = tile.shape
+    computing = down * across / SHARES[tile.dtype][tile.shape] / LANES
+    reading = (down + across) * tile.size / CACHE_BYTES
+    most = -(-blocks * parts // processors)  # that one multiprocessor gets
+    warps = min(most, tile.blocks) * tile.threads // WARP
+    term = max(computing, reading) * max(1, ENOUGH_WARPS / warps)
+    workspace = 2 * parts * rows * cols * tile.size / MEMORY_BYTES / processors
+    return most * min(leaves, 1 << levels) * LEAF * term + (workspace if parts > 1 else 0)
+
+
+@functools.lru_cache(1024)
 def cut(dtype, rows, cols, terms, processors):
     """The cut of a contraction of at least as many rows as columns, or of one row.
 
     A sum is cut into parts, aligned groups of leaves and so nodes of the rule's tree, where it is
     longer than a block's tree or where there are not enough tiles to keep every multiprocessor
-    busy: two blocks to each.
+    busy.
     """
     leaves = max(1, -(-terms // LEAF))
-    large = LARGE[dtype, MOST_LEVELS]
+    most = min(MOST_LEVELS, (leaves - 1).bit_length())
     if rows == 1:
-        tile = ROW[dtype]
-    elif (
-        min(rows, cols) > SMALL[dtype].shape[1]
-        and blocks_of(large, rows, cols) * leaves >= 2 * processors
-    ):
-        tile = large
+        tile, levels = ROW[dtype], most
+        while levels and blocks_of(tile, 1, cols) * -(-leaves // (1 << levels)) < 2 * processors:
+            levels -= 1
     else:
-        tile = SMALL[dtype]
-    blocks = blocks_of(tile, rows, cols)
-    levels = min(MOST_LEVELS, (leaves - 1).bit_length())
-    while levels and blocks * -(-leaves // (1 << levels)) < 2 * processors:
-        levels -= 1
-    if tile is large:
-        tile = LARGE[dtype, next(most for most in LEVELS if most >= levels)]
-    return Cut(tile, LEAF << levels)
+        kinds = [LARGE[dtype, MOST_LEVELS], SMALL[dtype], NARROW[dtype]]
+        if (dtype, MOST_LEVELS) in HALF:
+            kinds.append(HALF[dtype, MOST_LEVELS])
+        tile, levels = min(
+            ((tile, levels) for tile in kinds for levels in range(most, -1, -1)),
+            key=lambda cut: cycles(*cut, rows, cols, leaves, processors),
+        )
+    at_once = 1
+    while at_once * blocks_of(tile, rows, cols) < AT_ONCE * processors:
+        at_once *= 2
+    for few in (LARGE, HALF):
+        if tile in few.values():
+            tile = few[dtype, next(enough for enough in LEVELS if enough >= levels)]
+    return Cut(tile, LEAF << levels, at_once)

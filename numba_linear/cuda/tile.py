@@ -19,6 +19,9 @@ from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.rule import LEAF
 from numba_linear.cuda.machine import WARP, Panel, Tile
 from numba_linear.cuda.words import (
+    FLOAT,
+    INT,
+    MATRIX,
     add,
     device,
     fetch,
@@ -107,7 +110,7 @@ def contraction(tile: Tile):
     walk_a, walk_b, take_a, take_b = walk_of(A), walk_of(B), take_of(A), take_of(B)
     place = place_of(tile)
 
-    @kernel(tile.threads, tile.blocks)
+    @kernel(f"contract {tile}", tile.threads, tile.blocks, (MATRIX,) * 4 + (INT,) * 5 + (FLOAT,))
     def contract(a, b, c, bias, rows, cols, terms, part_terms, part_bytes, divisor):
         """One tile of C[r, c] = Σ_p A[r, p] · B[c, p], or of one part of its terms.
 

@@ -7,6 +7,9 @@ from numba import cuda
 from numba.cuda import types
 from numba.cuda.core import config
 
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cuda.compiled import Kernel
+
 words: Any
 if config.ENABLE_CUDASIM:
     words = importlib.import_module("numba_linear.cuda.simulated")
@@ -16,6 +19,9 @@ else:
     int32, int64 = types.int32, types.int64
 
 NUMBA_TYPES = {"float32": types.float32, "float64": types.float64}
+#: What kernels are given.
+INT, FLOAT = types.int64, types.float64
+MATRIX = types.NamedUniTuple(types.int64, len(Matrix._fields), Matrix)
 
 add = words.add
 fetch = words.fetch
@@ -42,9 +48,8 @@ def device(function):
     return cuda.jit(device=True, forceinline=True)(function)
 
 
-def kernel(threads, blocks=1):
-    """Compile a kernel for blocks of so many threads, so many of them at once."""
+def kernel(name, threads, blocks, types):
+    """A kernel of that name for blocks of so many threads, so many of them at once."""
     if config.ENABLE_CUDASIM:
-        return cuda.jit
-    # Without optimisation at link time it is the PTX that runs, and which the tests read.
-    return cuda.jit(launch_bounds=(threads, blocks), lto=False)
+        return lambda function: Kernel(name, cuda.jit(function), threads, blocks, types)
+    return lambda function: Kernel(name, function, threads, blocks, types)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 from operations import OPERATIONS
 
 import numba_linear
@@ -27,3 +28,31 @@ def host(result):
     if isinstance(result, Gradients):
         return Gradients(*(a.copy_to_host() for a in result))
     return result.copy_to_host()
+
+
+# --------------------------------------------------------------------------------------
+# Numbers that show what others do not, for `operands`
+# --------------------------------------------------------------------------------------
+
+
+def mixed(shape, dtype, seed):
+    """Infinities, NaN, zeros, the largest and the least among normal numbers."""
+    limits, rng = np.finfo(dtype), np.random.default_rng([seed, *shape])
+    specials = [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.smallest_subnormal]
+    numbers = rng.standard_normal(shape).astype(dtype)
+    return np.where(
+        rng.random(shape) < 0.03, rng.choice(np.array(specials, dtype), shape), numbers
+    )
+
+
+def negligible(shape, dtype, seed):
+    """Terms that underflow to -0."""
+    tiny = np.sqrt(np.finfo(dtype).smallest_subnormal) / 4
+    return np.full(shape, {1: tiny, 2: -tiny, 3: -0.0, 4: -tiny}[seed], dtype)
+
+
+def subnormal(shape, dtype, seed):
+    """Numbers whose products are subnormal."""
+    scale = float(np.finfo(dtype).tiny) ** 0.5 * 0.01
+    scale = {3: scale * scale}.get(seed, scale)
+    return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,50 +17,28 @@ import numpy as np
 import ptx
 from layouts import Layout
 from numba import cuda
-from numba.cuda import dispatcher, types
+from numba.cuda import dispatcher
 
-from numba_linear.cpu.matrix import Matrix
-from numba_linear.cuda import arrays, contract
-
-
-def signature(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The Numba types of a launch's arguments."""
-
-    def of(value: Any) -> Any:
-        if isinstance(value, Matrix):
-            return types.NamedUniTuple(types.int64, len(value), Matrix)
-        if isinstance(value, tuple):
-            return types.UniTuple(types.int64, len(value))
-        return types.float64 if isinstance(value, float) else types.int64
-
-    return tuple(of(value) for value in arguments)
+from numba_linear.cuda import device
+from numba_linear.cuda.compiled import linker as linker_of
 
 
 @functools.cache
-def compiled(kernel: Any, types_: tuple[Any, ...], capability: tuple[int, int]) -> str:
-    """The PTX of a kernel, compiled as a launch would."""
-    options = kernel.targetoptions
+def intermediate(kernel: Any, capability: Any) -> bytes:
+    """A kernel's intermediate code, compiled as a launch would."""
     device = SimpleNamespace(compute_capability=capability)
     asked, dispatcher.get_current_device = dispatcher.get_current_device, lambda: device
     try:
-        text, _ = cuda.compile(
-            kernel.py_func,
-            types_,
-            device=False,
-            abi="numba",
-            cc=capability,
-            fastmath=options["fastmath"],
-            opt=options["opt"],
-            launch_bounds=options["launch_bounds"],
-        )
+        return kernel.intermediate(capability)
     finally:
         dispatcher.get_current_device = asked
-    return text
 
 
-def flat(arguments: Any) -> list[Any]:
-    """A launch's arguments as the kernel's parameters."""
-    return [y for x in arguments for y in (flat(x) if isinstance(x, tuple) else [x])]
+@functools.cache
+def compiled(kernel: Any, capability: Any) -> str:
+    """The PTX that a launch's machine code is made of."""
+    linker = linker_of(intermediate(kernel, capability), capability, ptx=True)
+    return linker.link("ptx").code.decode()
 
 
 def unfused(text: str) -> str:
@@ -100,30 +79,31 @@ class Array:
 
 
 class Gpu:
-    """Memory, and launches into it."""
+    """Memory, and launches into it, in the place of the driver."""
 
     def __init__(self, monkeypatch: Any, processors: int = 1, change: Any = None) -> None:
         self.memory, self.launches = ptx.Memory(), Counter()
         self.change = change or (lambda text: text)
         self.parsed: dict[str, ptx.Kernel] = {}
-        gpu = self
-
-        def launch(kernel: Any, configuration: Any) -> Any:
-            grid, block, *_ = configuration
-            return lambda *arguments: gpu.launch(kernel, grid, block, arguments)
-
-        monkeypatch.setattr(dispatcher.CUDADispatcher, "__getitem__", launch)
         monkeypatch.setattr(cuda, "is_available", lambda: True)
-        monkeypatch.setattr(contract, "processors", lambda: processors)
-        for module in (arrays, contract):
-            monkeypatch.setattr(module, "empty", self.empty)
+        replaced = {
+            "current": lambda: 0,
+            "owner_of": lambda address, current: None,
+            "processors": lambda ordinal: processors,
+            "launch": self.launch,
+            "Memory": self.work,
+            "empty": self.empty,
+        }
+        for name, function in replaced.items():
+            monkeypatch.setattr(device, name, function)
 
-    def launch(self, kernel: Any, grid: int, block: int, arguments: tuple[Any, ...]) -> None:
-        text = self.change(compiled(kernel, signature(arguments), (9, 0)))
+    def launch(self, kernel: Any, blocks: int, place: Any, groups: Any, *numbers: Any) -> None:
+        text = self.change(compiled(kernel, (9, 0)))
         if text not in self.parsed:
             self.parsed[text] = ptx.parse(text)
-        self.launches[kernel.py_func.__name__] += 1
-        ptx.run(self.parsed[text], grid, block, flat(arguments), self.memory)
+        self.launches[kernel.name.split()[0]] += 1
+        arguments = [*chain.from_iterable(groups), *numbers]
+        ptx.run(self.parsed[text], blocks, kernel.threads, arguments, self.memory)
 
     def to_device(self, a: np.ndarray, layout: Layout | None = None) -> Array:
         """An array's copy in this memory, of any layout."""
@@ -142,6 +122,10 @@ class Gpu:
             },
         )
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, stream: Any) -> Array:
-        """A new array, of NaN."""
-        return self.to_device(np.full(shape, np.nan, dtype))
+    def empty(self, place: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Array, int]:
+        """A new array, of NaN, and its address."""
+        array = self.to_device(np.full(shape, np.nan, dtype))
+        return array, array.__cuda_array_interface__["data"][0]
+
+    def work(self, place: Any, bytes_: int) -> Any:
+        return SimpleNamespace(address=self.memory.place(np.full(bytes_, 0xFF, np.uint8)))

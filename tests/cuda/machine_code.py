@@ -1,10 +1,12 @@
-"""ptxas and nvdisasm, of NVIDIA's wheels: what the hardware would run."""
+"""nvJitLink and nvdisasm, of NVIDIA's wheels: what the hardware would run."""
 
 import importlib.metadata
 import re
 import subprocess
 from collections import Counter
 from typing import NamedTuple
+
+from numba_linear.cuda.compiled import linker as linker_of
 
 
 def tool(package, name):
@@ -16,12 +18,11 @@ def tool(package, name):
     return next((str(file.locate()) for file in files if file.name == name), None)
 
 
-PTXAS = tool("nvidia-cuda-nvcc-cu12", "ptxas")
 NVDISASM = tool("nvidia-cuda-nvdisasm", "nvdisasm")
 
 
 class Report(NamedTuple):
-    """What ptxas says of a kernel, in bytes."""
+    """What nvJitLink says of a kernel, in bytes."""
 
     registers: int
     shared: int
@@ -29,24 +30,21 @@ class Report(NamedTuple):
     spilled: int
 
 
-def assemble(text, capability, cubin):
-    """Compile PTX to machine code in the file `cubin`."""
-    source = cubin.with_suffix(".ptx")
-    source.write_text(text)
-    major, minor = capability
-    report = subprocess.run(
-        [PTXAS, "-v", "--warn-on-spills", f"-arch=sm_{major}{minor}", source, "-o", cubin],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stderr
+def assemble(intermediate, capability):
+    """Machine code as a launch has it made, and the report."""
+    linker = linker_of(intermediate, capability, ptxas_options=["-v", "--warn-on-spills"])
+    code = bytes(linker.link("cubin").code)
+    report = linker.get_info_log()
 
     def number(pattern):
         return sum(int(x) for x in re.findall(rf"(\d+) {pattern}", report))
 
     registers = int(re.search(r"Used (\d+) registers", report)[1])
+    shared = re.search(r"Used .* (\d+) bytes smem", report)
     spilled = number("bytes spill stores") + number("bytes spill loads")
-    return Report(registers, number("bytes smem"), number("bytes stack frame"), spilled)
+    return code, Report(
+        registers, int(shared[1]) if shared else 0, number("bytes stack frame"), spilled
+    )
 
 
 class Loop(NamedTuple):

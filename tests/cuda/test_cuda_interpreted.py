@@ -15,7 +15,7 @@ import cuda_operations
 import numpy as np
 import ptx
 from bits import assert_bits
-from cuda_operations import host, on
+from cuda_operations import host, mixed, negligible, on, subnormal
 from gpu import Array, Gpu, unfused
 from layouts import LAYOUTS
 from operations import DTYPES, OPERATIONS, assert_result, expected, operands, parts
@@ -23,8 +23,8 @@ from operations import DTYPES, OPERATIONS, assert_result, expected, operands, pa
 import numba_linear.cuda as nl
 from numba_linear import Gradients, equations
 from numba_linear.cpu.rule import LEAF
-from numba_linear.cuda import contract
-from numba_linear.cuda.machine import LARGE, LEVELS, ROW, SMALL, Cut
+from numba_linear.cuda import contract, device
+from numba_linear.cuda.machine import HALF, LARGE, LEVELS, NARROW, ROW, SMALL, Cut
 
 # Where a kernel changes its path: tiles of 1, 32, 64 and 128, panels of 8 and 16 terms, leaves.
 SHAPES = [
@@ -62,7 +62,7 @@ def defined(name, K, n, m):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ("forward", "backward mean", "backward none"))
 def test_shapes(gpu, name, dtype):
     for K, n, m in SHAPES + EMPTY:
         if defined(name, K, n, m):
@@ -81,22 +81,35 @@ def test_every_call(gpu, name, dtype):
 def test_large_tiles(gpu, shape, dtype, monkeypatch):
     tile = LARGE[np.dtype(dtype).name, LEVELS[-1]]
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
-    for name in ("forward", "grad_input", "grad_weight mean"):
+    names = ("forward", "grad_input", "grad_weight mean")
+    for name in names if shape[1] < LEAF else names[:1]:
         check(gpu, name, operands(*shape, dtype), str(shape))
+
+
+@pytest.mark.parametrize("tile", [HALF["float32", 3], *NARROW.values()], ids=str)
+def test_tiles_for_small_batches(gpu, tile, monkeypatch):
+    """As wide as the tile, and not; terms no multiple of its depth, and more than a leaf."""
+    monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
+    down, across = tile.shape
+    for shape in [(across, 41, down), (across - 1, 263, down + 1)]:
+        for name in ("forward", "grad_input"):
+            check(gpu, name, operands(*shape, np.dtype(tile.dtype).type), str(shape))
 
 
 @pytest.mark.parametrize("tile", [LARGE["float32", 3], SMALL["float64"], ROW["float32"]], ids=str)
 def test_all_levels_of_the_tree(gpu, tile, monkeypatch):
-    """As many leaves as a block takes, one less, and three; 16 instead of 64 for wider tiles."""
+    """As many leaves as a block takes, one less, and three; 8 instead of 64 for wider tiles."""
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
-    most = 1 << (tile.levels if tile.down == 1 else min(tile.levels, 4))
+    most = 1 << (tile.levels if tile.down == 1 else min(tile.levels, 3))
     for leaves in (3, most - 1, most):
         shape = (1, LEAF * leaves - 5, 3) if tile.down == 1 else (3, LEAF * leaves - 5, 4)
         check(gpu, "forward", operands(*shape, np.dtype(tile.dtype).type), str(shape))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("parts", [2, 3, 8, 9, 17])
+@pytest.mark.parametrize(
+    ("parts", "dtype"),
+    [(2, np.float32), (3, np.float64), (8, np.float64), (9, np.float64), (17, np.float32)],
+)
 def test_parts_of_a_sum(monkeypatch, parts, dtype):
     """Sums cut at every leaf, or at every second, and merged."""
     gpu = Gpu(monkeypatch, processors=1000)
@@ -107,6 +120,25 @@ def test_parts_of_a_sum(monkeypatch, parts, dtype):
     cut = contract.cut
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(cut(*_).tile, 2 * LEAF))
     check(gpu, "grad_weight mean", operands(terms, 3, 2, dtype), f"{terms} samples, by two")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_parts_in_order(gpu, at_once, monkeypatch):
+    """Parts launched one after another, what is pending kept as the rule's binary counter does."""
+    cut, work = contract.cut, []
+
+    def memory(place, bytes_):
+        work.append(bytes_)
+        return gpu.work(place, bytes_)
+
+    monkeypatch.setattr(device, "Memory", memory)
+    monkeypatch.setattr(contract, "cut", lambda *_: Cut(cut(*_).tile, LEAF, at_once))
+    for leaves in (2, 3, 6, 7, 8, 9):
+        terms = leaves * LEAF - 100
+        check(gpu, "forward", operands(2, terms, 3, np.float32), f"{leaves} leaves")
+        assert work.pop() <= (leaves.bit_length() + at_once) * 6 * 4
+    check(gpu, "grad_bias mean", operands(5 * LEAF - 3, 1, 4, np.float64), "a mean of parts")
+    check(gpu, "grad_weight sum", operands(5 * LEAF + 3, 1, 4, np.float64), "a sum of parts")
 
 
 @pytest.mark.parametrize(
@@ -197,16 +229,6 @@ def test_rows_gigabytes_apart(gpu, shape):
 @pytest.mark.parametrize("name", NAMES)
 def test_special_values(gpu, name, dtype):
     """Infinities, NaN, zeros and subnormals among the numbers, no multiple of a tile."""
-    limits = np.finfo(dtype)
-    specials = np.array(
-        [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.smallest_subnormal], dtype
-    )
-
-    def mixed(shape, dtype, seed):
-        rng = np.random.default_rng([seed, *shape])
-        numbers = rng.standard_normal(shape).astype(dtype)
-        return np.where(rng.random(shape) < 0.03, rng.choice(specials, shape), numbers)
-
     check(gpu, name, operands(19, 27, 21, dtype, mixed))
 
 
@@ -215,29 +237,21 @@ def test_special_values(gpu, name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_negative_zero_is_kept(gpu, name, shape, dtype):
     """Terms that underflow to -0 sum to -0, whatever stands for the terms that fill a panel."""
-    tiny = np.sqrt(np.finfo(dtype).smallest_subnormal) / 4
-
-    def negligible(shape, dtype, seed):
-        return np.full(shape, {1: tiny, 2: -tiny, 3: -0.0, 4: -tiny}[seed], dtype)
-
     given = operands(*shape, dtype, negligible)
     check(gpu, name, given, str(shape))
     if name == "forward":
         assert np.signbit(expected(OPERATIONS[name], given)).all()
 
 
-def test_subnormal_results(gpu):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_subnormal_results(gpu, dtype):
     """No operand or result is flushed to zero."""
-
-    def subnormal(shape, dtype, seed):
-        scale = {1: 1e-20, 2: 1e-20, 3: 1e-40, 4: 1e-20}[seed]
-        return np.random.default_rng([seed, *shape]).normal(0, scale, shape).astype(dtype)
-
     for name in NAMES:
-        given = operands(20, 35, 19, np.float32, subnormal)
+        given = operands(20, 35, 19, dtype, subnormal)
         check(gpu, name, given)
-        for a in parts(expected(OPERATIONS[name], given)).values():
+        for part, a in parts(expected(OPERATIONS[name], given)).items():
             assert np.count_nonzero(a) > a.size / 2
+            assert part == "bias" or (np.abs(a) < np.finfo(dtype).tiny).all()
 
 
 # --------------------------------------------------------------------------------------
@@ -266,6 +280,7 @@ def test_finds_a_wrong_leaf(monkeypatch):
     monkeypatch.setattr(tile, "LEAF", 128)
     monkeypatch.setattr(machine, "LEAF", 128)
     monkeypatch.setattr(contract, "contraction", tile.contraction.__wrapped__)
+    monkeypatch.setattr(contract, "cut", machine.cut.__wrapped__)
     got, want = wrong(monkeypatch, lambda text: text)
     assert (got != want).any()
     np.testing.assert_allclose(got, want, rtol=1e-2)

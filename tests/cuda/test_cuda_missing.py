@@ -1,7 +1,9 @@
 """The package without CUDA: nothing of it is imported, and the first call says what is missing."""
 
 import importlib.util
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from numba_linear.__main__ import main
 from numba_linear.cuda import layer
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
+
+#: What has to be on the path for the message.
+NEEDED = ("numba", "numpy", "llvmlite", "numba_cuda")
 
 CALLS = {
     "forward": lambda a: nl.forward(a, a),
@@ -66,6 +71,21 @@ def test_where_numba_cuda_can_not_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba.cuda", None)
     with pytest.raises(nl.CudaUnavailableError, match=r"can not be imported .*pip install"):
         nl.grad_bias(np.ones(3))
+
+
+@pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
+def test_without_the_redirect():
+    """numba-cuda on Python's path, in a folder whose .pth files Python does not read."""
+    paths = [str(Path(find.origin).parents[1]) for find in map(importlib.util.find_spec, NEEDED)]
+    code = """
+import numba_linear.cuda as nl
+try:
+    nl.grad_bias([1.0])
+except nl.CudaUnavailableError as error:
+    print(error)
+"""
+    (words,) = finish(start("-S", "-c", code, PYTHONPATH=os.pathsep.join(dict.fromkeys(paths))))
+    assert "numba.cuda is Numba's own" in words and "_numba_cuda_redirector.pth" in words
 
 
 @pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")

@@ -1,5 +1,6 @@
-"""All calls in Numba's CUDA simulator, with an exact multiply-add, equal the equations."""
+"""The tests for a GPU, in Numba's CUDA simulator with an exact multiply-add."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,21 @@ pytest.importorskip("numba_cuda", reason="the extra is not installed: pip instal
 from processes import finish, start
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_simulated(dtype):
-    here = Path(__file__).parent
+def test_simulated():
+    tests = Path(__file__).with_name("test_cuda_gpu.py")
     (output,) = finish(
         start(
-            here / "simulated.py",
-            dtype,
-            NUMBA_ENABLE_CUDASIM="1",
-            PYTHONPATH=str(here.parent),
+            "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", tests, NUMBA_ENABLE_CUDASIM="1"
         )
     )
-    # How many comparisons each part made.
-    assert output.split() == "shapes 32 cuts 3 calls 24 streams 1".split()
+    skipped = re.findall(r"^SKIPPED .*?: (?:\d+: )?(.*)$", output, re.MULTILINE)
+    print(output)
+    assert int(re.search(r"(\d+) passed", output)[1]) >= 40
+    # What needs a GPU, and nothing else.
+    assert set(skipped) <= {
+        "its shapes would take the simulator an hour",
+        "CuPy is not installed",
+        "PyTorch is not installed",
+        "PyTorch has no CUDA",
+        "there is one GPU",
+    }
