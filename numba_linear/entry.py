@@ -14,7 +14,7 @@ from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.parallel import AUTO, PARALLEL, PARALLEL_WORK, SERIAL, contract_into
+from numba_linear.cpu.parallel import LAUNCH, PARALLEL, SERIAL, contract_into, saves
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
 from numba_linear.cpu.small import contract_small, is_small
@@ -22,6 +22,9 @@ from numba_linear.operand import Operand, Samples, address, apart, dim, ndim, st
 
 #: Reductions over the batch.
 MEAN, SUM, NONE = 0, 1, 2
+
+#: Threads whose number is not known yet: as many as save most.
+MANY = 1 << 20
 
 #: What a quick check returns instead of a code: the whole check decides.
 UNSURE = -1
@@ -296,10 +299,11 @@ def threads_of(typingctx, x):
 
 
 @inlined
-def large(x, mode, work):
+def large(tiling, mode, rows, cols, terms):
     """Whether threads are wanted that the call's code does not have."""
-    wanted = mode == PARALLEL or (mode == AUTO and work >= PARALLEL_WORK)
-    return wanted and not threads_of(x)
+    if threads_of(tiling) or mode == SERIAL:
+        return False
+    return mode == PARALLEL or saves(tiling, rows, cols, terms, MANY, LAUNCH)
 
 
 @inlined
@@ -334,7 +338,7 @@ def at_once(tiling, problem, bias_step, mode):
 
 @resident
 def contract_large(tiling, problem: Problem, bias_step, mode) -> int:
-    if large(tiling, mode, problem.rows * problem.cols * problem.terms):
+    if large(tiling, mode, problem.rows, problem.cols, problem.terms):
         return LARGE
     return MEMORY if contract_into(tiling, mode, problem, bias_step) else FINE
 
@@ -384,7 +388,7 @@ def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
         return OVERLAP + 1
     if biased and overlap(out, low, high, b, size):
         return OVERLAP + 2
-    if large(x, mode, count(x, 0) * m):
+    if large(tiling_of(x), mode, count(x, 1), m, n):
         return LARGE
     bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
     by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
@@ -425,7 +429,7 @@ def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
         return OVERLAP
     if overlap(out, low, high, w, size):
         return OVERLAP + 1
-    if large(g, mode, count(g, 0) * n):
+    if large(tiling_of(g), mode, count(g, 1), n, m):
         return LARGE
     former = set_default()
     code = per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
@@ -489,7 +493,7 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
         return OVERLAP
     if overlap(out, low, high, x, size):
         return OVERLAP + 1
-    if reduction != NONE and large(g, mode, count(g, 0) * last(x)):
+    if reduction != NONE and large(tiling_of(g), mode, last(g), last(x), count(g, 1)):
         return LARGE
     former = set_default()
     code = weight_sum(g, x, out, reduction, mode, 0)
@@ -526,7 +530,7 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
     low, high = reach(out)
     if overlap(out, low, high, g, item_bytes(tiling_of(g))):
         return OVERLAP
-    if reduction != NONE and large(g, mode, count(g, 0)):
+    if reduction != NONE and large(tiling_of(g), mode, 1, last(g), count(g, 1)):
         return LARGE
     former = set_default()
     code = bias_sum(g, out, reduction, mode)
@@ -649,7 +653,7 @@ def run_backward(
             for j in range(i):
                 if ndim(arrays[j]) != -1 and overlap(arrays[i], low, high, arrays[j], size):
                     return OVERLAP + 8 * (i - 3) + j
-    if large(g, mode, count(g, 0) * n):
+    if large(tiling_of(g), mode, m, n, count(g, 1)):
         return LARGE
     former = set_default()
     code = sums_of_backward(g, x, w, out_input, out_weight, out_bias, reduction, mode)

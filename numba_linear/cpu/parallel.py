@@ -26,7 +26,7 @@ from numba_linear.cpu.fragment import (
     store,
 )
 from numba_linear.cpu.launch import for_one, give, started, take
-from numba_linear.cpu.machine import alone, vectors
+from numba_linear.cpu.machine import a_bytes, alone, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.resident import resident
@@ -38,8 +38,16 @@ from numba_linear.cpu.turned import contract_turned, turns
 #: without `Tiling.threads`, and where a plain loop does.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
-#: Multiply-adds from which a second thread pays for its launch, and on the layer "workqueue".
-PARALLEL_WORK, WORKQUEUE_WORK = 1 << 19, 1 << 24
+#: Nanoseconds that threads must save, by the estimate of `saves`, before a call starts them by
+#: itself: where a core is busy elsewhere, a launch waits for milliseconds.
+SAVED = 30_000
+
+#: Nanoseconds of a launch, and of one of the layer "workqueue".
+LAUNCH, WORKQUEUE_LAUNCH = 4_000, 130_000
+
+#: Bytes of factors that one thread multiplies in a nanosecond, and bytes that it reads from beyond
+#: its own caches: those of a Zen 4, whose threads save what is estimated or a little less.
+MULTIPLIED, READ = 200, 70
 
 #: Bytes of C up to which its terms may be cut, each part with a C of its own, and by how much they
 #: must outnumber its rows and columns: 3.9 ms to 2.2 at (1, 4096, 4096) forward.
@@ -56,6 +64,15 @@ def cut(extent, grain, parts, i):
     """Where the i-th of nearly equal parts begins, at a multiple of `grain`."""
     grains = (extent + grain - 1) // grain
     return min(extent, grains * i // parts * grain)
+
+
+@inlined
+def saves(tiling, rows, cols, terms, threads, launch):
+    """Whether so many threads save enough."""
+    size = item_bytes(tiling)
+    read = (rows * terms + cols * terms + rows * cols) * size - 2 * a_bytes(tiling)
+    alone = max(rows * cols * terms * size // MULTIPLIED, read // READ)
+    return alone - alone // threads - launch >= SAVED
 
 
 @inlined
@@ -159,9 +176,11 @@ def _contract_with(tiling, mode, problem):
 
     def on_several(tiling, mode, problem):
         _, _, _, rows, cols, terms, _, _, sums = problem
-        threads, enough = 1, WORKQUEUE_WORK if for_one() else PARALLEL_WORK
-        if mode == PARALLEL or (mode == AUTO and rows * cols * terms >= enough):
-            threads = num_threads()
+        threads = 1 if mode == SERIAL else num_threads()
+        if mode == AUTO:
+            launch = WORKQUEUE_LAUNCH if for_one() else LAUNCH
+            if not saves(tiling, rows, cols, terms, threads, launch):
+                threads = 1
         if threads == 1 or not take():
             return contract_alone(alone(tiling), problem)
         small = rows * cols * item_bytes(tiling) <= SMALL_C and terms >= LONG * max(rows, cols)

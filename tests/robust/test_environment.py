@@ -1,0 +1,132 @@
+"""The caller's floating-point environment changes no bit, and comes back as it was."""
+
+import ctypes
+import platform
+
+import numpy as np
+import pytest
+from bits import assert_bits
+from numba import njit, prange
+from operations import DTYPES, OPERATIONS, assert_result, expected, operands
+
+from numba_linear import forward, grad_weight
+
+libm = ctypes.CDLL(None)
+if not hasattr(libm, "fesetround") or platform.machine() not in ("x86_64", "AMD64"):
+    pytest.skip("needs the C library's rounding modes on x86-64", allow_module_level=True)
+
+DOWN, UP, TO_ZERO = 0x0400, 0x0800, 0x0C00
+
+#: A function of two instructions: `ldmxcsr [rdi]` or `stmxcsr [rdi]`, and `ret`.
+LOAD, STORE = b"\x0f\xae\x17\xc3", b"\x0f\xae\x1f\xc3"
+FLUSH = 0x8040  # flush to zero, and denormals are zero
+
+
+def machine_code(code):
+    import mmap
+
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(code)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    function = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint32))(address)
+    function.page = page
+    return function
+
+
+load, store = machine_code(LOAD), machine_code(STORE)
+
+
+class Environment:
+    """Another rounding mode, or subnormal numbers as zeros, of the calling thread."""
+
+    def __init__(self, bits):
+        self.bits = bits
+
+    def __enter__(self):
+        self.word = ctypes.c_uint32()
+        store(ctypes.byref(self.word))
+        load(ctypes.byref(ctypes.c_uint32(self.word.value | self.bits)))
+
+    def __exit__(self, *_):
+        now = ctypes.c_uint32()
+        store(ctypes.byref(now))
+        load(ctypes.byref(self.word))
+        assert now.value & 0xFFC0 == (self.word.value | self.bits) & 0xFFC0
+
+
+ENVIRONMENTS = {
+    "flush to zero": FLUSH,
+    "downward": DOWN << 3,
+    "upward": UP << 3,
+    "toward zero": TO_ZERO << 3,
+}
+
+
+def small_numbers(shape, dtype, seed):
+    """Numbers whose products are partly subnormal, with many bits."""
+    numbers = np.random.default_rng(seed).standard_normal(shape)
+    return (numbers * np.sqrt(np.finfo(dtype).tiny) * 0.7).astype(dtype)
+
+
+SHAPES = [(1, 3, 5), (4, 8, 8), (37, 300, 50), (700, 40, 60)]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_from_python(name, environment):
+    operation = OPERATIONS[name]
+    for shape in SHAPES:
+        for dtype in DTYPES:
+            given = operands(*shape, dtype, small_numbers)
+            want = expected(operation, given)
+            for parallel in (False, True):
+                operation(given, parallel=parallel)  # compiled in the default environment
+                with Environment(ENVIRONMENTS[environment]):
+                    got = operation(given, parallel=parallel)
+                assert_result(f"{name} {shape} parallel={parallel}", got, want)
+
+
+@njit
+def each(x, w, y):
+    for k in range(len(x)):
+        forward(x[k], w, None, y[k])
+
+
+@njit(parallel=True)
+def in_prange(x, w, y):
+    for k in prange(len(x)):
+        forward(x[k], w, None, y[k])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_inside_njit(environment):
+    for n, m in [(3, 5), (40, 60)]:
+        given = operands(9, n, m, np.float32, small_numbers)
+        want = expected(OPERATIONS["forward without b"], given)
+        for function in (each, in_prange):
+            got = np.empty_like(want)
+            function(given.x, given.w, got)
+            got[:] = np.nan
+            with Environment(ENVIRONMENTS[environment]):
+                function(given.x, given.w, got)
+            assert_bits(f"{function.__name__} {n} {m}", got, want)
+
+
+def test_the_environments_differ():
+    """The comparison can fail: the loop that a user writes gives other bits in each."""
+
+    @njit
+    def loop(g, x, out):
+        for i in range(len(g)):
+            for j in range(len(x)):
+                out[i, j] = g[i] * x[j]
+
+    g, x = (small_numbers(30, np.float32, seed) for seed in (0, 1))
+    want = np.empty((30, 30), np.float32)
+    loop(g, x, want)
+    for name, bits in ENVIRONMENTS.items():
+        got = np.empty_like(want)
+        with Environment(bits):
+            loop(g, x, got)
+        assert (got != want).any(), name
+        assert_bits(name, grad_weight(g, x), grad_weight(g, x))
