@@ -247,3 +247,114 @@ def test_gradients_is_one_type_in_both_worlds():
         assert type(result) is Gradients
         assert result._fields == ("input", "weight", "bias")
         assert list(parts(result)) == ["input", "weight", "bias"]
+
+
+def with_or_without(x, w, b, g, out, use):
+    """Variables that are an array or None."""
+    bias = b if use else None
+    y = out if use else None
+    return forward(x, w, bias), forward(x, w, bias, y), grad_input(g, w, y if False else None)
+
+
+def first_layer(g, x):
+    """A network's first layer wants no ∂L/∂x."""
+    return (
+        backward(g, x, None),
+        backward(g, x, None, "sum"),
+        backward(g, x, None, reduction="none"),
+    )
+
+
+def first_layer_out(g, x, dw, db):
+    return backward(g, x, None, "sum", Gradients(None, dw, db))
+
+
+@pytest.mark.parametrize("world", ["Python", "njit"])  # Numba's own prange takes no such variable
+@pytest.mark.parametrize("batch", [(), (37,), (3, 4)], ids=str)
+def test_array_or_none(world, batch):
+    given = operands(batch, 9, 5, np.float32)
+    out = np.empty((*batch, 5), np.float32)
+    function = WORLDS[world](with_or_without)
+    for use, name in ((True, "forward"), (False, "forward without b")):
+        y, same, dx = function(given.x, given.w, given.b, given.g, out, use)
+        want = expected(OPERATIONS[name], given)
+        assert_bits(f"{name} in {world}", y, want)
+        assert_bits(f"{name} into what may be None in {world}", same, want)
+        assert_bits(f"grad_input in {world}", dx, expected(OPERATIONS["grad_input"], given))
+    assert_bits("out", out, expected(OPERATIONS["forward"], given))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("batch", [(), (37,), (3, 4)], ids=str)
+def test_first_layer(world, batch):
+    given = operands(batch, 9, 5, np.float64)
+    results = WORLDS[world](first_layer)(given.g, given.x)
+    for reduction, got in zip(("mean", "sum", "none"), results, strict=True):
+        want = expected(OPERATIONS[f"backward {reduction}"], given)
+        assert got.input is None
+        assert_bits(f"weight {reduction} in {world}", got.weight, want.weight)
+        assert_bits(f"bias {reduction} in {world}", got.bias, want.bias)
+    want = expected(OPERATIONS["backward sum"], given)
+    dw, db = np.empty_like(want.weight), np.empty_like(want.bias)
+    got = WORLDS[world](first_layer_out)(given.g, given.x, dw, db)
+    assert got.input is None
+    assert_bits(f"out.weight in {world}", dw, want.weight)
+    assert_bits(f"out.bias in {world}", db, want.bias)
+
+
+def test_optional_types():
+    """Signatures and fields that may be None, as Numba writes them."""
+    vector, matrix = numba.float64[::1], numba.float64[:, ::1]
+
+    @njit(vector(vector, matrix, numba.optional(vector)))
+    def signed(x, w, b):
+        return forward(x, w, b)
+
+    @numba.experimental.jitclass([("w", matrix), ("b", numba.optional(vector))])
+    class Layer:
+        def __init__(self, w, b):
+            self.w = w
+            self.b = b
+
+        def forward(self, x):
+            return forward(x, self.w, self.b)
+
+    given = operands((), 4, 3, np.float64)
+    for b, name in ((given.b, "forward"), (None, "forward without b")):
+        want = expected(OPERATIONS[name], given)
+        assert_bits(f"signature, {name}", signed(given.x, given.w, b), want)
+        assert_bits(f"field, {name}", Layer(given.w, b).forward(given.x), want)
+
+
+@njit
+def missing(name, g, x, w, use):
+    if name == "x":
+        forward(x if use else None, w)
+    elif name == "w":
+        forward(x, w if use else None)
+    elif name == "g":
+        grad_bias(g if use else None)
+    elif name == "backward w":
+        backward(g, x, w if use else None)
+    elif name == "grad_weight x":
+        grad_weight(g, x if use else None)
+    else:
+        grad_input(g, w if use else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x", r"forward: x is of type None; wanted a NumPy ndarray of shape \(…, n\)"),
+        ("w", r"forward: w is of type None; wanted a NumPy ndarray of shape \(m, n\)"),
+        ("g", r"grad_bias: g is of type None; wanted a NumPy ndarray of shape \(…, m\)"),
+        ("backward w", "backward: w is of type None; wanted a NumPy ndarray"),
+        ("grad_weight x", "grad_weight: x is of type None; wanted a NumPy ndarray"),
+        ("grad_input w", "grad_input: w is of type None; wanted a NumPy ndarray"),
+    ],
+)
+def test_an_array_that_turns_out_to_be_none(name, words):
+    given = operands(3, 4, 5, np.float64)
+    missing(name, given.g, given.x, given.w, True)
+    with pytest.raises(TypeError, match=words):
+        missing(name, given.g, given.x, given.w, False)

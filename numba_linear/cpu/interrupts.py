@@ -62,6 +62,19 @@ def handlers_in_python():
     return found
 
 
+#: Files of the cache being read, each for the sake of the one before: in there nothing is raised.
+readers: list[str] = []
+
+
+@contextlib.contextmanager
+def reading(name):
+    readers.append(name)
+    try:
+        yield
+    finally:
+        readers.pop()
+
+
 @contextlib.contextmanager
 def uninterrupted():
     """Let signals with handlers in Python wait, and refuse a stack that is too short.
@@ -77,8 +90,9 @@ def uninterrupted():
         yield
     finally:
         set_handlers(former)
-        for _, handler in later:
-            handler.deliver()
+        if not readers:
+            for _, handler in later:
+                handler.deliver()
 
 
 def refuse_short_stack():

@@ -25,7 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 from numba_linear.cpu.compiler import OPTIONS
-from numba_linear.cpu.interrupts import uninterrupted
+from numba_linear.cpu.interrupts import reading, uninterrupted
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -120,7 +120,8 @@ class Cache(FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            found = super().load_overload(sig, target_context)
+            with reading(self._name):
+                found = super().load_overload(sig, target_context)
         except (MemoryError, RecursionError):
             raise
         except Exception:  # a file of another build, or in place of one something else
