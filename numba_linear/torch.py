@@ -547,6 +547,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         except (AttributeError, TypeError, ValueError, RuntimeError):
             pass  # what is not plain or wrong; it is found out below
     input, weight, bias = autocast(input), autocast(weight), autocast(bias)
+    if in_trace():  # which writes down operators, and for which shapes are no numbers
+        return ops.linear(input, weight, bias)
     check(input, weight, bias)
     return LinearOperator.apply(input, weight, bias)
 
