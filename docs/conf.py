@@ -18,6 +18,7 @@ sys.path.insert(0, str(here / "figures"))
 
 import error  # noqa: E402
 import performance  # noqa: E402
+import pytorch  # noqa: E402
 import rows  # noqa: E402
 
 logger = getLogger(__name__)
@@ -43,6 +44,7 @@ myst_substitutions = {
     **rows.words(),
     **error.words(),
     **performance.words(),
+    **pytorch.words(),
 }
 
 autodoc_typehints = "none"

@@ -463,8 +463,11 @@ class Eager(Function):
         g, x, w = g.numpy(force=True), input.numpy(), weight.numpy()
         serial = alone(x.size * len(w))
         if of_input and of_weight and of_bias:
-            d = backward(g, x, w, "sum", None, False) if serial else on_threads(sum_all, g, x, w)
-            return from_numpy(d[0]), from_numpy(d[1]), from_numpy(d[2])
+            if serial:
+                dx, dw, db = backward(g, x, w, "sum", None, False)
+            else:
+                dx, dw, db = on_threads(sum_all, g, x, w)
+            return from_numpy(dx), from_numpy(dw), from_numpy(db)
         one = run_serial if serial else on_threads
         return (
             from_numpy(one(grad_input, g, w)) if of_input else None,
