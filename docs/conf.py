@@ -47,6 +47,8 @@ myst_substitutions = {
     **pytorch.words(),
 }
 
+# For the docstrings alone PyTorch need not be there.
+autodoc_mock_imports = ["torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

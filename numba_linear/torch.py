@@ -18,7 +18,10 @@ As autograd's, gradients are sums over the batch. `vmap` makes of one layer a st
 each operator takes as well: weight (E, m, n), bias (E, m), input (E, …, n), g (E, …, m).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from inspect import getattr_static
 from itertools import repeat
 from typing import Any
 
@@ -448,6 +451,9 @@ def run_plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Eager(Function):
     """The layer of plain tensors, all of it in one step to and one step back."""
 
+    #: `apply` without what `Function.apply` does for transforms, which takes 2 µs.
+    of = getattr_static(torch._C._FunctionBase, "apply", None)
+
     @staticmethod
     def forward(ctx, input, weight, bias):
         ctx.save_for_backward(input, weight)
@@ -478,10 +484,6 @@ class Eager(Function):
 
 def run_serial(call: Callable[..., Any], *arrays: Any) -> Any:
     return call(*arrays, parallel=False)
-
-
-#: `Eager.apply` without what `Function.apply` does for transforms, which takes 2 µs.
-eager = super(Function, Eager).apply
 
 
 def autocast(t: Any) -> Any:
@@ -545,7 +547,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                 or input.requires_grad
                 or (bias is not None and bias.requires_grad)
             ):
-                return eager(input, weight, bias)
+                return Eager.of(input, weight, bias)
             return run_plain(input, weight, bias)
         except (AttributeError, TypeError, ValueError, RuntimeError):
             pass  # what is not plain or wrong; it is found out below

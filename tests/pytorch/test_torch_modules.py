@@ -1,6 +1,7 @@
 """`Linear` is a `torch.nn.Linear`; `replace_linear` replaces what is one, and nothing else."""
 
 import copy
+import doctest
 import io
 import pickle
 
@@ -169,3 +170,11 @@ def test_a_transformer_s_own_way_round_the_layer():
         finally:
             torch.backends.mha.set_fastpath_enabled(enabled)
     assert calls == [1]
+
+
+@pytest.mark.parametrize("public", [linear, Linear, replace_linear])
+def test_a_docstring_s_example_runs(public):
+    (example,) = doctest.DocTestFinder(recurse=False).find(public, public.__name__)
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted > 0
+    assert result.failed == 0
