@@ -313,6 +313,17 @@ def test_compile_has_the_bits_of_eager(dynamic):
             assert_bits("compiled", got, want)
 
 
+def test_compile_around_a_transform_runs_it_uncompiled():
+    torch._dynamo.reset()
+    w, b, x = (some(*s, requires_grad=False) for s in ((4, 5), (4,), (6, 5)))
+    for function, arguments in (
+        (vmap(grad(lambda w, x: linear(x, w, b).pow(2).sum()), (None, 0)), (w, x)),
+        (vmap(linear, (0, None, None)), (x, w, b)),
+    ):
+        compiled = torch.compile(function, backend="aot_eager")
+        assert_bits("compiled", compiled(*arguments), function(*arguments))
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_export(strict):
     layer = Linear(5, 4)
