@@ -313,6 +313,7 @@ def test_compile_has_the_bits_of_eager(dynamic):
             assert_bits("compiled", got, want)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's
 def test_compile_around_a_transform_runs_it_uncompiled():
     torch._dynamo.reset()
     w, b, x = (some(*s, requires_grad=False) for s in ((4, 5), (4,), (6, 5)))
