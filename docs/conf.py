@@ -18,6 +18,7 @@ sys.path.insert(0, str(here / "figures"))
 
 import error  # noqa: E402
 import performance  # noqa: E402
+import pytorch  # noqa: E402
 import rows  # noqa: E402
 
 logger = getLogger(__name__)
@@ -43,8 +44,11 @@ myst_substitutions = {
     **rows.words(),
     **error.words(),
     **performance.words(),
+    **pytorch.words(),
 }
 
+# For the docstrings alone PyTorch need not be there.
+autodoc_mock_imports = ["torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

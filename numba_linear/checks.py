@@ -25,6 +25,7 @@ LETTERS = {
     "grad_weight": {"g": "…m", "x": "…n"},
     "grad_bias": {"g": "…m"},
     "backward": {"g": "…m", "x": "…n", "w": "mn"},
+    "linear": {"input": "…n", "weight": "mn", "bias": "m"},
 }
 
 
@@ -38,6 +39,7 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
         "grad_weight": {"out": weight},
         "grad_bias": {"out": bias},
         "backward": {"out.input": "…n", "out.weight": weight, "out.bias": bias},
+        "linear": {"out": "…m"},
     }[operation]
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 
 import error
+import pytorch
 import rows
 from common import HERE, write
 
@@ -28,6 +29,7 @@ def bench() -> None:
 
 
 MEASURES = {"rows": rows.measure, "error": error.measure, "bench": bench}
+MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 
 
 def main(names: list[str]) -> None:

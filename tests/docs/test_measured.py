@@ -14,7 +14,7 @@ def read(name):
     return json.loads((FIGURES / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["rows", "error", "bench"])
+@pytest.mark.parametrize("name", ["rows", "error", "bench", "pytorch", "pytorch_speed"])
 def test_a_measurement_names_its_machine_and_versions(name):
     facts = read(name)["facts"]
     for fact in ("processor", "Python", "numba", "numpy", "torch", "BLAS"):
@@ -25,6 +25,12 @@ def test_no_row_of_the_package_changed():
     cells = [cell for cell in read("rows")["cells"] if cell["name"] == "numba_linear"]
     assert len(cells) >= 20
     assert all(cell["rows"] == cell["threads"] == cell["layout"] == 0 for cell in cells)
+
+
+def test_a_trained_layer_of_the_package_changed_nothing():
+    (cell,) = (cell for cell in read("pytorch")["trained"] if cell["name"] == "Linear")
+    assert len(set(cell["sha256"].values())) == 1 < len(cell["sha256"])
+    assert cell["rows"] == 0 < cell["samples"]
 
 
 @pytest.mark.parametrize("kind", ["positive", "normal"])
