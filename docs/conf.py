@@ -16,6 +16,7 @@ import numba_linear
 here = Path(__file__).parent
 sys.path.insert(0, str(here / "figures"))
 
+import cluster  # noqa: E402
 import error  # noqa: E402
 import performance  # noqa: E402
 import rows  # noqa: E402
@@ -43,9 +44,12 @@ myst_substitutions = {
     **rows.words(),
     **error.words(),
     **performance.words(),
+    **cluster.words(),
 }
 
 autodoc_typehints = "none"
+# The site is built where Dask is not installed, too.
+autodoc_mock_imports = ["dask"]
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 

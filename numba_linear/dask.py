@@ -4,6 +4,9 @@ A result does not depend on chunks, workers or the order in which they finish. N
 ``numba-linear[dask]``; see docs/cluster.md.
 """
 
+# The site is built where there is no `dask.array.Array` to be part of an annotation.
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import partial

@@ -13,7 +13,15 @@ import numba_linear
 
 README = Path(__file__).parent.parent / "README.md"
 
-PUBLIC = ["Gradients", "backward", "forward", "grad_bias", "grad_input", "grad_weight"]
+PUBLIC = [
+    "Gradients",
+    "backward",
+    "forward",
+    "grad_bias",
+    "grad_input",
+    "grad_weight",
+    "tree_sum",
+]
 
 
 def test_needs_numba_and_numpy_alone():

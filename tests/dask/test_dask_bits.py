@@ -29,7 +29,7 @@ CHUNKS = {
     "nodes and a leaf": (1024, 256, 220),
     "never at a leaf": 100,
     "one beside a leaf": 257,
-    "one row": 1,
+    "one row": (*[1] * 60, 195, *[1] * 60, K - 315),
     "unequal": (1, 700, 2, 255, 256, 257, 29),
     "empty": (0, 300, 0, 0, 700, 0, 500, 0),
     "one whole leaf amid rows": (200, 400, 900),
@@ -41,13 +41,17 @@ def plain():
     return {dtype: operands(K, n, m, dtype) for dtype in DTYPES}
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("name", LAZY)
-def test_chunks(name, chunks, scheduler, plain):
-    for dtype in DTYPES:
+def test_chunks(name, chunks, plain):
+    for dtype, scheduler in zip(DTYPES, ("synchronous", "threads"), strict=True):
         lazy = in_chunks(plain[dtype], CHUNKS[chunks])
         assert_as_in_memory(name, lazy, plain[dtype], scheduler=scheduler)
+
+
+def test_every_sample_a_chunk():
+    whole = operands(300, n, m, np.float32)
+    assert_as_in_memory("backward mean", in_chunks(whole, 1), whole)
 
 
 @pytest.mark.parametrize("name", LAZY)
@@ -62,7 +66,7 @@ def test_features_in_chunks_and_other_chunks_of_g(name, plain):
     assert_as_in_memory(name, lazy, whole)
 
 
-@pytest.mark.parametrize("chunks", [(2, 300, 1), (3, 100, 2), (1, 1, 1), ((1, 0, 2), 128, -1)])
+@pytest.mark.parametrize("chunks", [(2, 300, 3), (3, 100, 2), (1, 30, -1), ((1, 0, 2), 128, -1)])
 @pytest.mark.parametrize("name", LAZY)
 def test_batches_of_three_dimensions(name, chunks):
     *samples, features = chunks

@@ -1,6 +1,10 @@
 """The package without Dask: nothing of it is imported, and what needs it says what is missing."""
 
+import sys
+
 from processes import finish, start
+
+from numba_linear.__main__ import main
 
 
 def test_import_does_not_touch_dask():
@@ -19,3 +23,9 @@ except ImportError as error:
     (said,) = finish(start("-c", program))
     assert said.startswith("numba_linear.dask: Dask can not be imported (")
     assert said.endswith("install it with: pip install 'numba-linear[dask]'\n")
+
+
+def test_train_without_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dask", None)
+    assert main(["train", "--dask"]) == 2
+    assert "install it with: pip install 'numba-linear[dask]'" in capsys.readouterr().err
