@@ -388,12 +388,12 @@ def summed(
     is the total. The graph is written out: `dask.array.blockwise` and `reduction` take seven
     times as long to build and optimise it.
     """
-    rows = aligned(*map(flat, operands))
-    dtype, K = rows[0].dtype, len(rows[0])
-    features = tuple(a.shape[1] for a in rows)
+    dtype, K = operands[0].dtype, math.prod(operands[0].shape[:-1])
+    features = tuple(a.shape[-1] for a in operands)
     shapes = {"weight": features, "bias": features[:1]}
     if not K:
         return [da.zeros(shapes[field], dtype=dtype, chunks=-1) for field in fields]
+    rows = aligned(*map(flat, operands))
     unit = unit_of(*features) if len(rows) == 2 else LEAF
     token = tokenize(operation, *rows)
     total = f"{operation}-total-{token}"
@@ -440,7 +440,11 @@ def one_chunk_of_features(a: da.Array) -> da.Array:
 
 def flat(a: da.Array) -> da.Array:
     """The samples of any batch as the rows of one matrix."""
-    return a if a.ndim == 2 else a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
+    if a.ndim == 2:
+        return a
+    # Dask's reshape fails where there are empty chunks.
+    some = tuple(tuple(size for size in sizes if size) or (0,) for sizes in a.chunks)
+    return a.rechunk(some).reshape((math.prod(a.shape[:-1]), a.shape[-1]))
 
 
 def aligned(*arrays: da.Array) -> list[da.Array]:
@@ -466,7 +470,8 @@ def checked(operation: str, reduction: str, **arguments: Any) -> dict[str, da.Ar
     TypeError, ValueError, NotImplementedError
         As in the calls.
     """
-    if da.array_expr_enabled():
+    # Older versions of Dask have no array expressions.
+    if getattr(da, "array_expr_enabled", bool)():
         raise NotImplementedError(
             f"{operation}: Dask's array expressions are on, of which numba_linear.dask knows"
             " nothing; set dask.config.set({'array.query-planning': False}) before dask.array is"

@@ -39,7 +39,7 @@ Stretch = list[Node | Rows]
 def unit_of(m: int, n: int) -> int:
     """Samples whose sum is smaller than they are, m·n numbers to m + n for each sample."""
     unit = LEAF
-    while 2 * unit * (m + n) <= m * n:
+    while 2 * unit * (m + n) < m * n:
         unit *= 2
     return unit
 

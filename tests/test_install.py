@@ -52,7 +52,8 @@ def test_public_names():
 def test_public_calls_are_documented_and_typed(name):
     call = getattr(numba_linear, name)
     signature = inspect.signature(call)
-    assert list(signature.parameters)[-1] == "parallel"
+    # tree_sum adds what was computed already, one part at a time.
+    assert name == "tree_sum" or list(signature.parameters)[-1] == "parallel"
     assert signature.return_annotation is not inspect.Signature.empty
     for parameter in signature.parameters.values():
         assert parameter.annotation is not inspect.Parameter.empty, parameter

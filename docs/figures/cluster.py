@@ -16,7 +16,7 @@ from numba_linear.stretch import Node, stretch
 # The picture
 # --------------------------------------------------------------------------------------
 
-CHUNKS = (700, 700, 648)
+CHUNKS = (680, 720, 648)
 
 
 def chunks():
@@ -40,7 +40,7 @@ def chunks():
         axes.text(boundary, 1.2, str(boundary), ha="center", va="top", fontsize=7, color=GREY)
     axes.text(K + 40, 3.3, "chunks", va="center", fontsize=9)
     axes.text(K + 40, 2.3, "stretches", va="center", fontsize=9)
-    axes.text(K + 40, 1.2, "leaves", va="top", fontsize=9, color=GREY)
+    axes.text(K + 40, 0.75, "leaves", va="center", fontsize=9)
     tree(axes, K // LEAF)
     axes.set_xlim(-30, K + 380)
     axes.set_ylim(-1.5, 3.7)
