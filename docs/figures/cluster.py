@@ -105,7 +105,7 @@ SHAPES = (
     (400_000, 256, 256, 10_000),
     (400_000, 256, 256, 16_384),
 )
-ROUNDS = 7
+ROUNDS = 11
 
 
 def measure():
@@ -152,7 +152,7 @@ def measure():
                 cells.append({"operation": operation, **shape, **least})
             del x, g, contestants
     facts = info.versions("numba_linear", "numba", "numpy", "dask", "distributed")
-    write("cluster", {"facts": facts, "cells": cells})
+    write("cluster", {"facts": facts, "rounds": ROUNDS, "cells": cells})
 
 
 def words():
@@ -168,4 +168,8 @@ def words():
         f"{facts['processor']}; {facts['Python']}, numba {facts['numba']}, NumPy"
         f" {facts['numpy']}, Dask {facts['dask']}"
     )
-    return {"cluster_times": "\n".join(rows), "cluster_machine": machine}
+    return {
+        "cluster_times": "\n".join(rows),
+        "cluster_rounds": str(measured["rounds"]),
+        "cluster_machine": machine,
+    }

@@ -195,7 +195,7 @@ def cuts(draw, size, most=8):
     return tuple(int(chunk) for chunk in np.diff([0, *ends, size]))
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_chunks(data):
     name = data.draw(st.sampled_from(list(LAZY)), "operation")
