@@ -1,6 +1,7 @@
 """The versions that the package works with, and the full run of tests/robust.
 
     nox                      the whole suite on the oldest and newest versions, and without SciPy
+    nox -s dask              tests/dask with the oldest and newest Dask
     nox -s full              everything of tests/robust, and the figures of docs/robustness.md
 
 Arguments after `--` go to pytest.
@@ -43,3 +44,11 @@ def full(session):
     session.install("-e", ".[test]", *MORE)
     session.run("pytest", "tests/robust", *session.posargs, env={"ROBUST": "full"})
     session.run("python", "tests/robust/test_numerics.py", env={"PYTHONPATH": "tests"})
+
+
+@nox.session(python="3.11")
+@nox.parametrize("version", ["==2025.1.0", ""], ids=["oldest", "newest"])
+def dask(session, version):
+    """The calls on a cluster, with the oldest Dask that pyproject.toml allows and the newest."""
+    session.install("-e", ".[dask,test]", f"dask[array]{version}", f"distributed{version}")
+    session.run("pytest", "tests/dask", *session.posargs)

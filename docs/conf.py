@@ -16,6 +16,7 @@ import numba_linear
 here = Path(__file__).parent
 sys.path.insert(0, str(here / "figures"))
 
+import cluster  # noqa: E402
 import error  # noqa: E402
 import performance  # noqa: E402
 import pytorch  # noqa: E402
@@ -45,10 +46,11 @@ myst_substitutions = {
     **error.words(),
     **performance.words(),
     **pytorch.words(),
+    **cluster.words(),
 }
 
-# For the docstrings alone PyTorch need not be there.
-autodoc_mock_imports = ["torch"]
+# For the docstrings alone PyTorch and Dask need not be there.
+autodoc_mock_imports = ["dask", "torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

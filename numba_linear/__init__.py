@@ -8,6 +8,15 @@ from numba_linear.layer import (
     grad_input,
     grad_weight,
 )
+from numba_linear.tree import tree_sum
 
-__all__ = ["Gradients", "backward", "forward", "grad_bias", "grad_input", "grad_weight"]
+__all__ = [
+    "Gradients",
+    "backward",
+    "forward",
+    "grad_bias",
+    "grad_input",
+    "grad_weight",
+    "tree_sum",
+]
 __version__ = "0.1.0"

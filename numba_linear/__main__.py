@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         help="your own data: .npz with x (samples, features) and y (samples,), or .csv with the "
         "label in the last column; labels are integers from 0 (default: the bundled digits)",
     )
+    train.add_argument(
+        "--dask",
+        action="store_true",
+        help="on the workers of a Dask cluster on this machine, and in memory: the same bits "
+        "(needs the extra dask)",
+    )
     train.set_defaults(run=_train)
 
     bench = commands.add_parser("bench", help="side by side with NumPy and PyTorch")
@@ -127,9 +133,9 @@ def _verify(options: argparse.Namespace) -> bool:
 
 
 def _train(options: argparse.Namespace) -> bool:
-    from numba_linear.commands import train
+    from numba_linear.commands import cluster, train
 
-    return train.run(options.file)
+    return cluster.run(options.file) if options.dask else train.run(options.file)
 
 
 def _bench(options: argparse.Namespace) -> bool:

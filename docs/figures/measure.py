@@ -1,15 +1,17 @@
-"""Measure what the pages state: of bits (`rows`), of rounding errors (`error`), of time (`bench`).
+"""Measure what the pages state: of bits (`rows`), of rounding errors (`error`), of time (`bench`,
+and on a cluster `cluster`).
 
-`python docs/figures/measure.py rows error bench`, or some of them, writes a JSON file of each name
-into this folder; the pages and their figures follow when the site is next built. It needs PyTorch
-and the extra `bench`, and `bench`, which is all of `python -m numba_linear bench`, a quiet machine
-for some minutes.
+`python docs/figures/measure.py rows error bench cluster`, or some of them, writes a JSON file of
+each name into this folder; the pages and their figures follow when the site is next built. It
+needs PyTorch and the extra `bench`, for `cluster` only the extra `dask`, and `bench`, which is all
+of `python -m numba_linear bench`, a quiet machine for some minutes.
 """
 
 import json
 import os
 import sys
 
+import cluster
 import error
 import pytorch
 import rows
@@ -28,7 +30,12 @@ def bench() -> None:
     write("bench", measured)
 
 
-MEASURES = {"rows": rows.measure, "error": error.measure, "bench": bench}
+MEASURES = {
+    "rows": rows.measure,
+    "error": error.measure,
+    "bench": bench,
+    "cluster": cluster.measure,
+}
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 
 

@@ -131,7 +131,7 @@ def run(path: Path | None = None) -> bool:
         f"{K} samples to train and {len(data.x_test)} to test, float32"
     )
     start = time.perf_counter()
-    network = _initial(data)
+    network = initial(data)
     train(data.x, data.y, np.arange(0), network, network)
     print(f"  compiled in {time.perf_counter() - start:.1f} s", flush=True)
 
@@ -141,7 +141,7 @@ def run(path: Path | None = None) -> bool:
         network, loss = _train(data)
         seconds = time.perf_counter() - start
         weights = hashlib.sha256(b"".join(array.tobytes() for array in network)).hexdigest()
-        accuracy = float((_predict(network, data.x_test) == data.y_test).mean())
+        accuracy = float((predict(network, data.x_test) == data.y_test).mean())
         runs.append((weights, accuracy, loss))
         print(
             f"  run {number}: accuracy {100 * accuracy:.2f} %, loss {loss:.4f}, {seconds:.3f} s, "
@@ -164,7 +164,7 @@ def run(path: Path | None = None) -> bool:
 def _train(data: Dataset) -> tuple[Network, float]:
     """A network trained from its initial weights, and the mean loss over the last epoch."""
     K, n = data.x.shape
-    network = _initial(data)
+    network = initial(data)
     velocity = Network(*map(np.zeros_like, network))
     samples = max(1, CALL // (3 * HIDDEN * (n + len(data.labels)) * BATCH)) * BATCH
     loss = math.nan
@@ -181,7 +181,7 @@ def _train(data: Dataset) -> tuple[Network, float]:
     return network, loss
 
 
-def _initial(data: Dataset) -> Network:
+def initial(data: Dataset) -> Network:
     """Weights spread evenly, with variance 2 / n as suits a ReLU; biases 0."""
 
     def weight(seed: int, m: int, n: int) -> NDArray[np.float32]:
@@ -194,6 +194,6 @@ def _initial(data: Dataset) -> Network:
     return Network(weight(1, HIDDEN, n), bias(HIDDEN), weight(2, m, HIDDEN), bias(m))
 
 
-def _predict(network: Network, x: NDArray[np.float32]) -> NDArray[np.intp]:
+def predict(network: Network, x: NDArray[np.float32]) -> NDArray[np.intp]:
     hidden = np.maximum(forward(x, network.w1, network.b1), 0)
     return np.argmax(forward(hidden, network.w2, network.b2), axis=1)

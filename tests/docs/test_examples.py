@@ -23,6 +23,7 @@ PAGES = [
 def test_a_page_s_examples_run_and_print_what_it_says(page):
     document = Document.parse(str(page), PythonCodeBlockParser(), SkipParser())
     document.namespace["torch_missing"] = importlib.util.find_spec("torch") is None
+    document.namespace["dask_missing"] = importlib.util.find_spec("distributed") is None
     ran = 0
     for example in document.examples():
         try:

@@ -21,6 +21,12 @@ def test_a_measurement_names_its_machine_and_versions(name):
         assert facts[fact] not in ("", "not installed")
 
 
+def test_a_cluster_s_times_name_their_machine_and_versions():
+    facts = read("cluster")["facts"]
+    for fact in ("processor", "Python", "numba", "numpy", "dask", "distributed"):
+        assert facts[fact] not in ("", "not installed")
+
+
 def test_no_row_of_the_package_changed():
     cells = [cell for cell in read("rows")["cells"] if cell["name"] == "numba_linear"]
     assert len(cells) >= 20
