@@ -616,6 +616,14 @@ def literal(type_):
     return type_ if isinstance(type_, str) else None
 
 
+def value_of(type_):
+    """For a message: the value that a type stands for, or the type."""
+    if is_none(type_):
+        return None
+    value = literal(type_)
+    return checks.OfType(str(type_)) if value is None else value
+
+
 def result(out, like, shape):
     """`out`, or a new array where there is none."""
 
@@ -652,7 +660,7 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
     try:
         name = literal(reduction)
         if name is None and not isinstance(reduction, types.UnicodeType):
-            checks.check_reduction(operation, str(reduction))
+            checks.check_reduction(operation, value_of(reduction))
         if name is not None:
             checks.check_reduction(operation, name)
         elif not outs:
@@ -661,12 +669,13 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
                 " the result's type, so wanted 'mean', 'sum' or 'none' written in the call"
             )
         is_flag = is_none(parallel) or isinstance(parallel, (types.Boolean, types.Omitted, bool))
-        checks.check_parallel(operation, parallel, is_flag)
+        checks.check_parallel(operation, value_of(parallel), is_flag)
         checks.check_types(
             operation,
             name,
             {name: checks.given_type(type_) for name, type_ in inputs.items()},
             {name: checks.given_type(type_) for name, type_ in outs.items()},
+            checks.WIDENED,
         )
     except (TypeError, ValueError) as error:
         raise TypingError(str(error)) from None
