@@ -9,7 +9,7 @@ from typing import Any
 
 import numba
 
-from numba_linear.commands import UserError, cuda, info, peers, plot
+from numba_linear.commands import UserError, counted, cuda, info, peers, plot
 from numba_linear.commands.groups import CUDA_GROUPS, GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
 
@@ -61,7 +61,7 @@ def run(
     most = numba.get_num_threads()
     for count in threads or ():
         if not 1 <= count <= most:
-            raise UserError(f"{count} threads: expected 1 to {most}")
+            raise UserError(f"{counted(count, 'thread')}: expected 1 to {most}")
     if device == "cuda":
         if threads:
             raise UserError("a number of threads is for the CPU")
@@ -85,10 +85,13 @@ def run(
     cells = _measure(tables, facts, seconds)
     if not cells:
         raise UserError("nothing of this could be measured")
-    if json_file:
-        json_file.write_text(json.dumps(_as_json(cells, facts), indent=1) + "\n")
-    if plot_file:
-        plot.draw(cells, facts, plot_file)
+    try:
+        if json_file:
+            json_file.write_text(json.dumps(_as_json(cells, facts), indent=1) + "\n")
+        if plot_file:
+            plot.draw(cells, facts, plot_file)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def run_quick() -> None:

@@ -77,7 +77,9 @@ def _processor() -> str:
     """The processor's name, which `platform` does not tell on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        name = re.search(
+            r"^model name\s*:\s*(.+)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE
+        )
         if name:
             return name[1]
     return platform.processor() or platform.machine()
