@@ -1,5 +1,7 @@
 """The linear layer y = W x + b and its gradients as Numba kernels, bit for bit the equations."""
 
+__version__ = "0.1.0"  # before the package is imported, for its build's sake
+
 from numba_linear.layer import (
     Gradients,
     backward,
@@ -10,4 +12,3 @@ from numba_linear.layer import (
 )
 
 __all__ = ["Gradients", "backward", "forward", "grad_bias", "grad_input", "grad_weight"]
-__version__ = "0.1.0"

@@ -18,6 +18,8 @@ REDUCTIONS = ("mean", "sum", "none")
 #: Codes that compiled checks return; LARGE asks for threads, and from OVERLAP on they name the
 #: overlapping pair.
 FINE, SHAPES, EMPTY_MEAN, LARGE, MEMORY, OVERLAP = 0, 1, 2, 3, 4, 16
+#: What stands in for code with threads returns, where Numba has none.
+NO_THREADS = 15
 
 #: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
 LETTERS = {
@@ -46,6 +48,13 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
 
 def no_memory(operation: str) -> str:
     return f"{operation}: there is no memory to work in"
+
+
+def no_threads(operation: str, parallel: Any, reason: str) -> str:
+    return (
+        f"{operation}: parallel is {parallel!r} and Numba can start no threads ({reason}); wanted"
+        " None or False, or a NUMBA_THREADING_LAYER that is installed"
+    )
 
 
 class Worded(ValueError):
@@ -182,7 +191,7 @@ def check_types(
         if given.dtype is None:
             raise TypeError(
                 f"{operation}: {name} is of type {given.kind}; wanted a NumPy ndarray of shape"
-                f" {wanted(letters[name])}{f'; without one leave {name} out' * (name in OPTIONAL)}"
+                f" {wanted(letters[name])}{'; without one leave b out' if name == 'b' else ''}"
             )
     for name, given in inputs.items():
         check_dtype(operation, name, given, inputs)

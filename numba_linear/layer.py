@@ -5,16 +5,25 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
 from numba_linear import checks
-from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
+from numba_linear.calls import Calls, call_alone, call_on_threads
+from numba_linear.checks import (
+    LARGE,
+    MEMORY,
+    NO_THREADS,
+    ArgumentError,
+    ReductionError,
+    is_none,
+)
+from numba_linear.cpu.launch import missing_threads
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
 from numba_linear.cpu.resident import uninterrupted
 from numba_linear.entry import (
@@ -28,10 +37,9 @@ from numba_linear.entry import (
     run_grad_input,
     run_grad_weight,
 )
-from numba_linear.operand import Operand, operand
+from numba_linear.operand import operand
 
 Array = np.ndarray[Any, Any]
-Calls = dict[np.dtype[Any], Callable[..., int]]
 
 
 class Gradients(NamedTuple):
@@ -98,28 +106,21 @@ def settle(
     same = all(plain[name] is arrays[name] for name in arrays)
     if refusal == MEMORY:
         raise MemoryError(checks.no_memory(operation))
+    if refusal == NO_THREADS:
+        raise RuntimeError(checks.no_threads(operation, parallel, missing_threads()))
     if same and isinstance(refusal, int):
         shapes = {name: a.shape for name, a in arrays.items()}
         raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
     dtype = next(iter(plain.values())).dtype
     kind = types.float32 if dtype.itemsize == 4 else types.float64
     if dtype not in alone:
-        alone[dtype] = run_alone(run, kind)
+        alone[dtype] = call_alone(run, kind, alone)
     elif isinstance(refusal, KeyError):  # another thread may have been quicker
         if dtype not in threads:
-            threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+            threads[dtype] = call_on_threads(run, kind, alone, threads)
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())
-
-
-def run_alone(run: Any, kind: types.Type) -> Callable[..., int]:
-    """A call of `entry`, compiled for the caller's thread, or interpreted if Numba is told so."""
-    if config.DISABLE_JIT:
-        from numba_linear import interpreted
-
-        return getattr(interpreted, run.__name__)
-    return run.resident.entry(Operand(kind))
 
 
 class ends_at_the_call:
@@ -670,6 +671,9 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
             )
         is_flag = is_none(parallel) or isinstance(parallel, (types.Boolean, types.Omitted, bool))
         checks.check_parallel(operation, value_of(parallel), is_flag)
+        if wants_threads(parallel) and missing_threads():
+            words = checks.no_threads(operation, value_of(parallel), missing_threads())
+            raise TypingError(words)
         checks.check_types(
             operation,
             name,

@@ -12,6 +12,7 @@ import numba
 from numba_linear.commands import UserError, counted, cuda, info, peers, plot
 from numba_linear.commands.groups import CUDA_GROUPS, GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
+from numba_linear.cpu.launch import missing_threads
 
 DTYPES = ("float32", "float64")
 
@@ -58,7 +59,7 @@ def run(
     for name in names or ():
         if name not in groups:
             raise UserError(f"there is no group {name!r}, expected one of {', '.join(groups)}")
-    most = numba.get_num_threads()
+    most = _most_threads()
     for count in threads or ():
         if not 1 <= count <= most:
             raise UserError(f"{counted(count, 'thread')}: expected 1 to {most}")
@@ -96,7 +97,7 @@ def run(
 
 def run_quick() -> None:
     """Measure a few shapes of most groups on all threads, and print them."""
-    most = numba.get_num_threads()
+    most = _most_threads()
     tables = [
         Table(name, group.quick, dtype, most)
         for name, group in GROUPS.items()
@@ -104,6 +105,13 @@ def run_quick() -> None:
         if group.quick
     ]
     _measure(tables, _facts(), QUICK)
+
+
+def _most_threads() -> int:
+    reason = missing_threads()
+    if reason:
+        raise UserError(f"Numba can start no threads ({reason}), and nobody their number")
+    return numba.get_num_threads()
 
 
 def _facts() -> dict[str, str]:

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
+
+from numba_linear.cpu.compiler import inlined
 
 FREE, HELD = 0, 1
 TOKEN = ctypes.c_int64(HELD)  # until the first code for threads has started the layer
@@ -38,14 +40,24 @@ def layer():
         return None
 
 
+def missing_threads():
+    """Why Numba can start no threads; "" where it can, and they are then started."""
+    try:
+        numba.get_num_threads()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
 def younger_than_python():
     """Whether this process began after `logging` was loaded, long before any layer: by a fork."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # not Linux, where a launch in a forked child would end it
-        return False
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return age < logging.makeLogRecord({}).relativeCreated / 1000
+    try:  # a process may have any bytes for its name
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, IndexError, OSError, ValueError):
+        return False  # not Linux, where a launch in a forked child would end it
+    # not by `makeLogRecord`, which calls what the program may have put in place of records
+    return age < logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
 
 
 #: Whether this process was forked from one that had started the layer. Of a fork before this
@@ -83,7 +95,7 @@ newest_thread = types.ExternalFunction("PyInterpreterState_ThreadHead", types.ui
 older_thread = types.ExternalFunction("PyThreadState_Next", types.uintp(types.uintp))
 
 
-@njit
+@inlined
 def only_thread():
     """Whether Python knows the caller's thread and no other.
 
@@ -122,7 +134,7 @@ def exchange(typingctx):
     return types.boolean(), codegen
 
 
-@njit
+@inlined
 def take():
     """Whether the caller holds the token now; then it gives it back."""
     return (not for_one() or only_thread()) and exchange()

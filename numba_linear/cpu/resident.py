@@ -12,35 +12,24 @@ counting of references around it. What may go wrong is an integer that it return
 import contextlib
 import functools
 import gc
-import hashlib
 import inspect
 import signal
+import sys
 import threading
-from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import UnsupportedError
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from numba_linear.cpu.build import build
 from numba_linear.cpu.compiler import OPTIONS
+from numba_linear.cpu.launch import missing_threads
 
 RESIDENTS: dict[str, "Resident"] = {}
-
-
-@functools.cache
-def build():
-    """A digest of the package's source, part of each type's key and so of each key in Numba's
-    cache.
-
-    Numba itself notices only changes in the file of the cached function, not in what it calls.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -83,7 +72,11 @@ def uninterrupted():
         yield
         return
     later = handler if isinstance(handler, Later) else Later(handler)
-    signal.signal(signal.SIGINT, later)
+    try:
+        signal.signal(signal.SIGINT, later)
+    except ValueError:  # `threading` takes the thread that imported it for the main one
+        yield
+        return
     try:
         yield
     finally:
@@ -156,10 +149,15 @@ class Resident:
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
         self.result = types.intp if self.signature.return_annotation is int else types.none
-        self.dispatcher = njit(**OPTIONS | options)(function)
+        self.function, self.options = function, OPTIONS | options
         self.cached = None
         self.addresses = {}
         self.entries = {}
+
+    @functools.cached_property
+    def dispatcher(self):
+        """Made when it is wanted: there is none while Numba is told not to compile."""
+        return njit(**self.options)(self.function)
 
     def typed(self, first):
         """The signature for the type of the first argument."""
@@ -185,6 +183,10 @@ class Resident:
         """Make the symbol for this type of first argument resolve."""
         if first in self.addresses:
             return
+        if self.options.get("parallel"):
+            reason = missing_threads()
+            if reason:
+                raise RuntimeError(f"numba_linear: Numba can start no threads ({reason})")
         with global_compiler_lock, no_collection(), uninterrupted():
             args = self.typed(first).args
             if self.cached is None:
@@ -206,7 +208,24 @@ class Needed:
         self.name, self.first = name, first
 
     def __reduce__(self):
+        if is_built_ahead():
+            raise UnsupportedError(
+                "numba_linear can not be compiled ahead of time by numba.pycc: what calls it needs"
+                " functions that its own process compiles or reads from a cache. Use"
+                " @njit(cache=True), which compiles once for all processes"
+            )
         return need, (self.name, self.first)
+
+
+def is_built_ahead():
+    """Whether numba.pycc is at work. It pickles the constants of all that it builds, and Numba has
+    no other word for it that reaches a function that was compiled before."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "numba.pycc.compiler":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def need(name, first):

@@ -296,3 +296,110 @@ except KeyboardInterrupt:
 """
     (output,) = finish(start("-c", STOP + program, callback, NUMBA_CACHE_DIR=str(tmp_path)))
     assert output == "stopped\n"
+
+
+NOT_OURS = """
+import _thread
+import sys
+import time
+
+done = []
+
+
+def first():
+    import threading
+
+    done.append(threading.main_thread().ident)
+
+
+_thread.start_new_thread(first, ())
+while not done:
+    time.sleep(0.01)
+
+import signal
+import threading
+
+import numpy as np
+
+from numba_linear import backward, forward
+
+strange = threading.main_thread().ident != threading.get_ident()
+x = np.ones((4, 3))
+
+
+def work():
+    assert (forward(x, x) == 3).all()
+    assert (backward(x[:, :2], x, np.ones((2, 3))).bias == 1).all()
+
+
+if sys.argv[1] == "main":
+    work()
+else:
+    _thread.start_new_thread(lambda: (work(), done.append(0)), ())
+    while len(done) < 2:
+        time.sleep(0.01)
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print(strange or sys.version_info >= (3, 13))
+"""
+
+SET_IN_C = """
+import ctypes
+import signal
+
+import numpy as np
+
+ctypes.CDLL(None).signal(signal.SIGINT, ctypes.c_void_p(1))  # SIG_IGN, of which Python knows not
+
+from numba_linear import forward
+
+x = np.ones((4, 3))
+assert (forward(x, x) == 3).all()
+"""
+
+
+@pytest.mark.parametrize("caller", ["main", "other"])
+def test_a_main_thread_that_is_not_ours(caller):
+    """Where another thread imported `threading` first, as an embedding program may.
+
+    Only the thread that Python holds for the main one may handle signals; which one that is
+    `threading` may not know.
+    """
+    (known,) = finish(start("-c", NOT_OURS, caller))
+    assert known == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="calls into libc")
+def test_a_handler_of_ctrl_c_that_python_does_not_know():
+    finish(start("-c", SET_IN_C))
+
+
+ODD_HOST = """
+import ctypes
+import logging
+
+import numba
+import numpy as np
+
+# A name that is no text, as the kernel's cut after fifteen bytes may leave one.
+ctypes.CDLL(None).prctl(15, b"\\xd0\\xbe) \\xff(", 0, 0, 0)
+
+
+def record(*arguments, **keywords):
+    raise ValueError("the program's own records want more")
+
+
+logging.setLogRecordFactory(record)
+numba.get_num_threads()  # starts the layer, so that the import looks at the process
+
+from numba_linear import forward
+from numba_linear.cpu import launch
+
+assert not launch.forked
+assert (forward(np.ones((300, 200)), np.ones((300, 200)), parallel=True) == 200).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux names processes so")
+def test_a_host_with_a_name_and_a_log_of_its_own():
+    """What the package asks at import, to know of a fork, never makes the import fail."""
+    finish(start("-c", ODD_HOST))
