@@ -187,6 +187,8 @@ def forward(
         overlapping.
     MemoryError
         There is no memory to work in; what `out` holds is then not defined.
+    RuntimeError
+        `parallel` is True, and Numba has no threading layer that it could start.
 
     Inside `@njit` what the types show is a `numba.TypingError` with the same words.
 

@@ -257,14 +257,20 @@ INSTALLS = {
 }
 
 
-def install(how, folder, old="", new=""):
-    """Install the package so, with `new` in place of `old`; returns where it is imported from."""
+#: A change that shows in the results, one of the version alone, and one of one constant.
+WRONG = "entry.py", "return float(K)", "return 2.0 * K"
+NEWER = "__init__.py", '__version__ = "', '__version__ = "1'
+OTHER = "cpu/rule.py", "LEAF = 256", "LEAF = 128"
+
+
+def install(how, folder, file="", old="", new=""):
+    """Install the package so, a file of it with `new` in place of `old`; returns where it is
+    imported from."""
     package = copy_of_the_package(folder / "numba_linear")
-    if old:
-        (file,) = (f for f in package.rglob("*.py") if old in f.read_text(encoding="utf-8"))
-        text = file.read_text(encoding="utf-8")
+    if file:
+        text = (package / file).read_text(encoding="utf-8")
         assert text.count(old) == 1
-        file.write_text(text.replace(old, new), encoding="utf-8")
+        (package / file).write_text(text.replace(old, new), encoding="utf-8")
     return INSTALLS[how](package)
 
 
@@ -276,7 +282,7 @@ def test_another_version_however_it_is_installed(how, tmp_path):
     settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     first = install(how, tmp_path / "first")
     assert run(first, script, cwd=tmp_path, **settings) == "2.0 2.0 0\n"
-    second = install(how, tmp_path / "second", "return float(K)", "return 2.0 * K")
+    second = install(how, tmp_path / "second", *WRONG)
     assert run(second, script, cwd=tmp_path, **settings) == "1.0 1.0 0\n"
 
 
@@ -294,8 +300,8 @@ def test_builds_are_told_apart(how, tmp_path):
     assert len(build_of(home)) == 17
     builds = {
         build_of(home),
-        build_of(install(how, tmp_path / "b", '__version__ = "', '__version__ = "1')),
-        build_of(install(how, tmp_path / "c", "LEAF = 256", "LEAF = 128")),
+        build_of(install(how, tmp_path / "b", *NEWER)),
+        build_of(install(how, tmp_path / "c", *OTHER)),
     }
     assert len(builds) == 3
     if how in ("sources", "zip"):  # a .pyc names its source
@@ -316,12 +322,17 @@ class Frozen(importlib.machinery.SourceFileLoader):
         return super().get_data(path)
 
 
-details = Frozen, importlib.machinery.SOURCE_SUFFIXES
-sys.path_hooks.insert(0, importlib.machinery.FileFinder.path_hook(details))
+def hook(path, home=sys.path[1]):
+    if not path.startswith(home):
+        raise ImportError(path)
+    return importlib.machinery.FileFinder(path, (Frozen, importlib.machinery.SOURCE_SUFFIXES))
+
+
+sys.path_hooks.insert(0, hook)
 sys.path_importer_cache.clear()
 """
     builds = set()
-    for name, change in (("a", ()), ("b", ("LEAF = 256", "LEAF = 128"))):
+    for name, change in (("a", ()), ("b", OTHER)):
         home = install("sources", tmp_path / name, *change)
         for seed in "12":  # which orders sets
             builds.add(run(home, "-c", frozen + BUILD, PYTHONHASHSEED=seed))
