@@ -1,9 +1,10 @@
 """Many threads at once, on every threading layer: no abort, and the same bits."""
 
 import sys
+from pathlib import Path
 
 import pytest
-from layers import LAYERS, on_layer
+from layers import FORKED, LAYERS, on_layer
 from processes import finish, start
 from scale import FULL
 
@@ -403,3 +404,74 @@ assert (forward(np.ones((300, 200)), np.ones((300, 200)), parallel=True) == 200)
 def test_a_host_with_a_name_and_a_log_of_its_own():
     """What the package asks at import, to know of a fork, never makes the import fail."""
     finish(start("-c", ODD_HOST))
+
+
+SMALL_STACK = """
+import sys
+import threading
+
+import numpy as np
+from operations import DTYPES, OPERATIONS, operands
+
+
+def every_operation():
+    for dtype in DTYPES:
+        for K, n, m in ((1, 3, 2), (64, 64, 64), (300, 520, 200), (1, 4096, 64), (2000, 16, 8)):
+            given = operands(K, n, m, dtype)
+            for name, operation in OPERATIONS.items():
+                if not name.endswith("none") or K * n * m < 1 << 21:
+                    operation(given, parallel=False)
+                    operation(given, parallel=True)
+
+
+def in_a_thread(stack):
+    done = []
+    threading.stack_size(stack << 10)
+    thread = threading.Thread(target=lambda: done.append(every_operation()))
+    thread.start()
+    thread.join()
+    assert done
+
+
+in_a_thread(128)  # which reads the code, or compiles it
+in_a_thread(64)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux alone")
+def test_small_stacks():
+    """musl gives a thread 128 KiB; the page on threads promises less still."""
+    finish(start("-c", SMALL_STACK, PYTHONPATH=str(Path(__file__).parents[1])))
+
+
+OTHER_TEAM = """
+import ctypes
+import os
+import signal
+import sys
+
+import numpy as np
+
+team = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: None)
+try:
+    ctypes.CDLL("libgomp.so.1").GOMP_parallel(team, None, 2, 0)
+except OSError:
+    sys.exit(0)  # there is no GNU OpenMP
+
+from numba_linear import forward
+
+x = np.ones((300, 200))
+pid = os.fork()
+if pid == 0:
+    signal.alarm(300)
+    assert (forward(x, x, parallel=False) == 200).all()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert (forward(x, x) == 200).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls GNU OpenMP")
+def test_fork_after_another_library_ran_openmp():
+    """A launch in the child would wait for ever, as Numba's own; a call without does not."""
+    finish(start("-W", FORKED, "-c", OTHER_TEAM))
