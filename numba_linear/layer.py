@@ -25,7 +25,7 @@ from numba_linear.checks import (
 )
 from numba_linear.cpu.launch import missing_threads
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
-from numba_linear.cpu.resident import uninterrupted
+from numba_linear.cpu.resident import refuse_ahead, uninterrupted
 from numba_linear.entry import (
     FRESH,
     MEAN,
@@ -660,6 +660,7 @@ def _part(out, i):
 
 def check_typed(operation, inputs, outs, parallel, reduction="mean"):
     """`checks` on Numba's types; what they raise becomes Numba's error of the same words."""
+    refuse_ahead()
     try:
         name = literal(reduction)
         if name is None and not isinstance(reduction, types.UnicodeType):

@@ -208,24 +208,25 @@ class Needed:
         self.name, self.first = name, first
 
     def __reduce__(self):
-        if is_built_ahead():
+        refuse_ahead()
+        return need, (self.name, self.first)
+
+
+def refuse_ahead():
+    """Raise where numba.pycc is at work.
+
+    Asked while a call is typed, and for a function that was compiled before when its constants are
+    pickled, which Numba 0.61 does for what it exports alone.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "numba.pycc.compiler":
             raise UnsupportedError(
                 "numba_linear can not be compiled ahead of time by numba.pycc: what calls it needs"
                 " functions that its own process compiles or reads from a cache. Use"
                 " @njit(cache=True), which compiles once for all processes"
             )
-        return need, (self.name, self.first)
-
-
-def is_built_ahead():
-    """Whether numba.pycc is at work. It pickles the constants of all that it builds, and Numba has
-    no other word for it that reaches a function that was compiled before."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "numba.pycc.compiler":
-            return True
         frame = frame.f_back
-    return False
 
 
 def need(name, first):

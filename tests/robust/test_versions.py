@@ -4,6 +4,7 @@
 """
 
 import importlib.metadata
+import inspect
 import re
 import sys
 import sysconfig
@@ -265,7 +266,7 @@ import sys
 
 import numpy as np
 from numba import njit
-from numba.core.errors import UnsupportedError
+from numba.core.errors import NumbaError
 from numba.pycc import CC
 
 from numba_linear import forward
@@ -298,18 +299,22 @@ for module in (direct, indirect):
     module.output_dir = sys.argv[1]
     try:
         module.compile()
-    except UnsupportedError as error:
-        assert str(error).startswith("numba_linear can not be compiled ahead of time"), error
+    except NumbaError as error:
+        assert "numba_linear can not be compiled ahead of time" in str(error), error
+        assert "entry.py" not in str(error), error
     else:
         raise AssertionError("built")
-assert (forward(x, x) == 3).all() and (helper(x) == 3).all()
+assert (forward(x, x) == 3).all()
 """
 
 
 @pytest.mark.parametrize("before", [[], ["compiled before"]])
 def test_compiling_ahead_of_time_is_refused(before, tmp_path):
     """While it is built: what was built could not be imported."""
-    pytest.importorskip("setuptools" if sys.version_info >= (3, 12) else "distutils")
+    pytest.importorskip("setuptools")
+    compiler = pytest.importorskip("numba.pycc.compiler")
+    if before and "extra_environments" not in inspect.getsource(compiler):
+        pytest.skip("this Numba does not look at what was compiled before")
     finish(start("-W", "ignore", "-c", AHEAD, tmp_path, *before))
     assert not list(tmp_path.iterdir())
 
