@@ -11,7 +11,6 @@ import numpy as np
 from numba import config, types
 from numba.core.compiler_lock import global_compiler_lock
 
-from numba_linear import equations, interpreted
 from numba_linear.checks import NO_THREADS
 from numba_linear.cpu.launch import missing_threads
 from numba_linear.cpu.parallel import PARALLEL, SERIAL
@@ -30,6 +29,8 @@ def call_alone(run: Any, kind: types.Type, calls: Calls) -> Call:
 
 def call_on_threads(run: Any, kind: types.Type, alone: Calls, calls: Calls) -> Call:
     """The same with threads, beside the one without in the table `alone`."""
+    if interprets():
+        return interpreted_call(run, calls)
     if missing_threads():
         return call_without_threads(alone, calls)
     return compiled(run, Operand(kind, threads=True))
@@ -38,9 +39,13 @@ def call_on_threads(run: Any, kind: types.Type, alone: Calls, calls: Calls) -> C
 def interprets() -> bool:
     """Whether Numba is told not to compile, and was when the equations were imported.
 
-    If it is told so later they are compiled functions, and the calls stay such too.
+    Else they are compiled functions, and the calls are such too.
     """
-    return bool(config.DISABLE_JIT) and not hasattr(equations.contract, "py_func")
+    if not config.DISABLE_JIT:
+        return False
+    from numba_linear import equations  # by its first user, for they define much
+
+    return not hasattr(equations.contract, "py_func")
 
 
 def compiled(run: Any, first: Operand) -> Call:
@@ -55,6 +60,8 @@ def compiled(run: Any, first: Operand) -> Call:
 
 def interpreted_call(run: Any, calls: Calls) -> Call:
     """The call by the equations, as long as Numba is told not to compile."""
+    from numba_linear import interpreted
+
     by_equations = getattr(interpreted, run.__name__)
 
     def call(first: Any, *others: Any) -> int:
