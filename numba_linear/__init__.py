@@ -1,5 +1,7 @@
 """The linear layer y = W x + b and its gradients as Numba kernels, bit for bit the equations."""
 
+__version__ = "0.1.0"  # before the package is imported, for its build's sake
+
 from numba_linear.layer import (
     Gradients,
     backward,
@@ -19,4 +21,3 @@ __all__ = [
     "grad_weight",
     "tree_sum",
 ]
-__version__ = "0.1.0"

@@ -9,7 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from numba_linear import __version__
 from numba_linear.commands import UserError
+from numba_linear.commands.groups import GROUPS
+from numba_linear.commands.output import any_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Prove numba_linear on this machine: verify, train and a short bench. "
         "The exit code is not 0 if a check fails.",
     )
+    parser.add_argument("--version", action="version", version=f"numba_linear {__version__}")
     parser.set_defaults(run=_everything)
     commands = parser.add_subparsers(title="one part alone", metavar="COMMAND")
 
@@ -80,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "--group",
         action="append",
         metavar="NAME",
-        help="only this group of shapes: large, medium, small, one, tall, autograd, njit or "
-        "limit; may be repeated (default: all)",
+        help=f"only this group of shapes, one of {', '.join(GROUPS)}; may be repeated "
+        "(default: all)",
     )
     bench.add_argument(
         "--threads",
@@ -184,15 +188,18 @@ def _stop(signal_number: int, frame: object) -> None:
     A KeyboardInterrupt would not do: raised while LLVM calls back into Python, it is printed and
     forgotten, and everything goes on.
     """
-    # What was interrupted may be a write to the same buffer.
-    with contextlib.suppress(RuntimeError):
+    # What was interrupted may be a write to the same buffer, and nobody may be left to read it.
+    with contextlib.suppress(Exception):
         sys.stdout.flush()
     os.write(2, b"\nstopped\n")
     os._exit(130)
 
 
 if __name__ == "__main__":
-    # Where Ctrl-C is ignored, as in a shell's background, it stays so.
+    # Where Ctrl-C is ignored, as in a shell's background, it stays so. In a thread, as of runpy's
+    # caller, there is none.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop)
-    raise SystemExit(main())
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, _stop)
+    with any_output():
+        raise SystemExit(main())

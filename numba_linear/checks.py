@@ -6,6 +6,7 @@ shapes by compiled code in `layer.py`, which returns a nonzero code, and `check_
 the words.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ REDUCTIONS = ("mean", "sum", "none")
 #: Codes that compiled checks return; LARGE asks for threads, and from OVERLAP on they name the
 #: overlapping pair.
 FINE, SHAPES, EMPTY_MEAN, LARGE, MEMORY, OVERLAP = 0, 1, 2, 3, 4, 16
+#: What stands in for code with threads returns, where Numba has none.
+NO_THREADS = 15
 
 #: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
 LETTERS = {
@@ -47,26 +50,48 @@ def no_memory(operation: str) -> str:
     return f"{operation}: there is no memory to work in"
 
 
-class ArgumentError(ValueError):
+def no_threads(operation: str, parallel: Any, reason: str) -> str:
+    return (
+        f"{operation}: parallel is {parallel!r} and Numba can start no threads ({reason}); wanted"
+        " None or False, or a NUMBA_THREADING_LAYER that is installed"
+    )
+
+
+class Worded(ValueError):
+    """A plain ValueError, for which compiled code has only the arguments of a message.
+
+    Numba raises by calling a class. What this one makes is of no class of its own: it is what the
+    call from Python raises, and can be copied and pickled.
+    """
+
+    words: Callable[..., str]
+
+    def __new__(cls, *arguments: Any) -> Any:
+        if isinstance(arguments[0], ValueError):  # Python 3.11 calls again, with what it was given
+            return arguments[0]
+        return ValueError(cls.words(*arguments))
+
+
+class ArgumentError(Worded):
     """A wrong argument found by compiled code, with the message that Python's check gives."""
 
-    def __init__(
-        self, operation: str, reduction: str, code: int, *shapes: tuple[int, ...]
-    ) -> None:
+    @staticmethod
+    def words(operation: str, reduction: str, code: int, *shapes: tuple[int, ...]) -> str:
         names = [*LETTERS[operation], *out_letters(operation, reduction)]
         given = {
             name: shape
             for name, shape in zip(names, shapes, strict=True)
             if shape and -1 not in shape
         }
-        super().__init__(message_of(operation, reduction, code, given))
+        return message_of(operation, reduction, code, given)
 
 
-class ReductionError(ValueError):
+class ReductionError(Worded):
     """An unknown reduction found by compiled code."""
 
-    def __init__(self, operation: str, reduction: str) -> None:
-        super().__init__(unknown_reduction(operation, reduction))
+    @staticmethod
+    def words(operation: str, reduction: str) -> str:
+        return unknown_reduction(operation, reduction)
 
 
 class Given(NamedTuple):
@@ -107,6 +132,15 @@ def wanted(letters: str) -> str:
     return f"({inside},)" if len(letters) == 1 else f"({inside})"
 
 
+class OfType(NamedTuple):
+    """Stands in messages for a value of which only the type is known."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"of type {self.name}"
+
+
 def unknown_reduction(operation: str, reduction: Any) -> str:
     return f"{operation}: reduction is {reduction!r}; wanted one of 'mean', 'sum', 'none'"
 
@@ -134,8 +168,22 @@ def check_no_input(kind: str) -> None:
         raise TypeError(f"backward: out.input is of type {kind}; wanted None, as w is None")
 
 
+def dimensions(ndim: int) -> str:
+    return f"{ndim} dimension{'s' * (ndim != 1)}"
+
+
+#: What is said besides of unequal dtypes inside @njit, where they come about unnoticed.
+WIDENED = (
+    "; inside @njit a float such as 0.5 makes a float32 array float64, np.float32(0.5) does not"
+)
+
+
 def check_types(
-    operation: str, reduction: str, inputs: dict[str, Given], outs: dict[str, Given]
+    operation: str,
+    reduction: str,
+    inputs: dict[str, Given],
+    outs: dict[str, Given],
+    why_unequal: str = "",
 ) -> None:
     """Raise for what the arguments' types alone show to be wrong.
 
@@ -151,17 +199,19 @@ def check_types(
         if given.dtype is None:
             raise TypeError(
                 f"{operation}: {name} is of type {given.kind}; wanted a NumPy ndarray of shape"
-                f" {wanted(letters[name])}"
+                f" {wanted(letters[name])}{'; without one leave b out' if name == 'b' else ''}"
             )
     for name, given in inputs.items():
-        check_dtype(operation, name, given)
+        check_dtype(operation, name, given, inputs)
     first = next(iter(inputs))
     dtype = inputs[first].dtype
     for name, given in inputs.items():
         if given.dtype != dtype:
+            # A network is float64 seldom on purpose, and never made so by one of its arrays.
+            wide, narrow = (name, first) if dtype == np.float32 else (first, name)
             raise TypeError(
                 f"{operation}: {first} has dtype {dtype} and {name} has dtype {given.dtype};"
-                f" wanted one dtype for all: cast with {name}.astype({first}.dtype)"
+                f" wanted one dtype for all: cast with {wide}.astype({narrow}.dtype){why_unequal}"
             )
     for name, given in outs.items():
         if given.dtype != dtype:
@@ -174,14 +224,14 @@ def check_types(
         more = given.ndim - len(fixed)
         if more < 0 or (more > 0 and "…" not in letters[name]):
             raise ValueError(
-                f"{operation}: {name} has {given.ndim} dimensions; wanted shape"
+                f"{operation}: {name} has {dimensions(given.ndim)}; wanted shape"
                 f" {wanted(letters[name])}"
             )
         if "…" in letters[name]:
             batch = batch or (name, given.ndim, more)
             if more != batch[2]:
                 raise ValueError(
-                    f"{operation}: {batch[0]} has {batch[1]} dimensions and {name} has"
+                    f"{operation}: {batch[0]} has {dimensions(batch[1])} and {name} has"
                     f" {given.ndim}; wanted {batch[0]} of shape {wanted(letters[batch[0]])} and"
                     f" {name} of shape {wanted(letters[name])} with the same batch (…)"
                 )
@@ -190,12 +240,23 @@ def check_types(
             raise ValueError(f"{operation}: {name} is read-only; wanted a writable array")
 
 
-def check_dtype(operation: str, name: str, given: Given) -> None:
+def is_float(dtype: np.dtype[Any] | None) -> bool:
+    """Whether a dtype is float32 or float64, in any byte order."""
+    return dtype is not None and dtype.type in (np.float32, np.float64)
+
+
+def check_dtype(operation: str, name: str, given: Given, inputs: dict[str, Given]) -> None:
     assert given.dtype is not None
-    if given.dtype.newbyteorder("=") not in (np.float32, np.float64):
+    if not is_float(given.dtype):
+        # Of StringDType NumPy knows no dtype in another byte order, nor a kind.
+        right = [f"{other}.dtype" for other in inputs if is_float(inputs[other].dtype)]
+        cures = {
+            "c": f": pass {name}.real and {name}.imag, each to a call of its own",
+            **dict.fromkeys("biufO", f": cast with {name}.astype({[*right, 'np.float64'][0]})"),
+        }
         raise TypeError(
-            f"{operation}: {name} has dtype {given.dtype}; wanted float32 or float64:"
-            f" cast with {name}.astype(np.float64)"
+            f"{operation}: {name} has dtype {given.dtype}; wanted float32 or float64"
+            f"{cures.get(given.dtype.kind, '')}"
         )
     if not given.dtype.isnative:
         raise TypeError(

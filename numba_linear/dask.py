@@ -478,7 +478,7 @@ def checked(operation: str, reduction: str, **arguments: Any) -> dict[str, da.Ar
             " imported"
         )
     checks.check_reduction(operation, reduction)
-    optional = ("w",) if operation == "backward" else checks.OPTIONAL
+    optional = ("w",) if operation == "backward" else ("b",)
     arrays = {
         name: as_dask_array(operation, name, value)
         for name, value in arguments.items()

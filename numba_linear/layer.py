@@ -5,21 +5,31 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, types
+from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from numba_linear import checks
-from numba_linear.checks import LARGE, MEMORY, ArgumentError, ReductionError, is_none
+from numba_linear.calls import Calls, call_alone, call_on_threads
+from numba_linear.checks import (
+    LARGE,
+    MEMORY,
+    NO_THREADS,
+    ArgumentError,
+    ReductionError,
+    is_none,
+)
 from numba_linear.cpu.compiler import PLAIN
 from numba_linear.cpu.interrupts import uninterrupted
+from numba_linear.cpu.launch import missing_threads
 from numba_linear.cpu.machine import tiling_of_array
 from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
+from numba_linear.cpu.resident import refuse_ahead
 from numba_linear.entry import (
     MEAN,
     NONE,
@@ -36,10 +46,9 @@ from numba_linear.entry import (
     run_grad_input,
     run_grad_weight,
 )
-from numba_linear.operand import Operand, opened, operand, samples
+from numba_linear.operand import opened, operand, samples
 
 Array = np.ndarray[Any, Any]
-Calls = dict[np.dtype[Any], Callable[..., int]]
 
 
 class Gradients(NamedTuple):
@@ -105,28 +114,21 @@ def settle(
     same = all(plain[name] is arrays[name] for name in arrays)
     if refusal == MEMORY:
         raise MemoryError(checks.no_memory(operation))
+    if refusal == NO_THREADS:
+        raise RuntimeError(checks.no_threads(operation, parallel, missing_threads()))
     if same and isinstance(refusal, int):
         shapes = {name: a.shape for name, a in arrays.items()}
         raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
     dtype = next(iter(plain.values())).dtype
     kind = types.float32 if dtype.itemsize == 4 else types.float64
     if dtype not in alone:
-        alone[dtype] = run_alone(run, kind)
+        alone[dtype] = call_alone(run, kind, alone)
     elif isinstance(refusal, KeyError):  # another thread may have been quicker
         if dtype not in threads:
-            threads[dtype] = run.resident.entry(Operand(kind, threads=True))
+            threads[dtype] = call_on_threads(run, kind, alone, threads)
     elif same and isinstance(refusal, Exception):
         raise refusal
     return list(plain.values())
-
-
-def run_alone(run: Any, kind: types.Type) -> Callable[..., int]:
-    """A call of `entry`, compiled for the caller's thread, or interpreted if Numba is told so."""
-    if config.DISABLE_JIT:
-        from numba_linear import interpreted
-
-        return getattr(interpreted, run.__name__)
-    return run.resident.entry(Operand(kind))
 
 
 class ends_at_the_call:
@@ -193,6 +195,8 @@ def forward(
         overlapping.
     MemoryError
         There is no memory to work in; what `out` holds is then not defined.
+    RuntimeError
+        `parallel` is True, and Numba has no threading layer that it could start.
 
     Inside `@njit` what the types show is a `numba.TypingError` with the same words.
 
@@ -671,12 +675,21 @@ def _reduction_of(operation, reduction):
     return at_run_time
 
 
+def value_of(type_):
+    """For a message: the value that a type stands for, or the type."""
+    if is_none(type_):
+        return None
+    value = literal(type_)
+    return checks.OfType(str(type_)) if value is None else value
+
+
 def check_typed(operation, inputs, outs, parallel, reduction="mean"):
     """`checks` on Numba's types; what they raise becomes Numba's error of the same words."""
+    refuse_ahead()
     try:
         name = literal(reduction)
         if name is None and not isinstance(reduction, types.UnicodeType):
-            checks.check_reduction(operation, str(reduction))
+            checks.check_reduction(operation, value_of(reduction))
         if name is not None:
             checks.check_reduction(operation, name)
         elif not outs:
@@ -684,12 +697,16 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
                 f"{operation}: reduction is not a constant; inside @njit without out it decides"
                 " the result's type, so wanted 'mean', 'sum' or 'none' written in the call"
             )
-        checks.check_parallel(operation, parallel, is_flag(parallel))
+        checks.check_parallel(operation, value_of(parallel), is_flag(parallel))
+        if wants_threads(parallel) and missing_threads():
+            words = checks.no_threads(operation, value_of(parallel), missing_threads())
+            raise TypingError(words)
         checks.check_types(
             operation,
             name,
             {name: checks.given_type(type_) for name, type_ in inputs.items()},
             {name: checks.given_type(type_) for name, type_ in outs.items()},
+            checks.WIDENED,
         )
     except (TypeError, ValueError) as error:
         if not str(error).startswith(f"{operation}: "):  # a signal's handler raised it

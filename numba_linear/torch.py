@@ -30,7 +30,6 @@ import numpy as np
 
 from numba_linear import backward, checks, forward, grad_bias, grad_input, grad_weight
 from numba_linear.checks import SHAPES, Given
-from numba_linear.cpu.parallel import PARALLEL_WORK
 
 try:
     import torch
@@ -99,9 +98,14 @@ def check(input: Any, weight: Any, bias: Any) -> None:
 get_num_threads, from_numpy = torch.get_num_threads, torch.from_numpy
 
 
+#: Multiply-adds below which PyTorch need not be asked for its threads: the package would not use
+#: them.
+WORTH_A_LAUNCH = 1 << 19
+
+
 def alone(multiply_adds: int) -> bool:
     """Whether a call is not worth a launch, or PyTorch is told to use one thread."""
-    return get_num_threads() == 1 or multiply_adds < PARALLEL_WORK
+    return get_num_threads() == 1 or multiply_adds < WORTH_A_LAUNCH
 
 
 def on_threads(call: Callable[..., Any], *arrays: Any) -> Any:

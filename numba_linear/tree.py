@@ -127,7 +127,7 @@ def checked(parts: Any) -> Iterator[Array]:
                 f"tree_sum: {name} is of type {given.kind}; wanted a NumPy ndarray, the sum over"
                 " some of the samples"
             )
-        checks.check_dtype("tree_sum", name, given)
+        checks.check_dtype("tree_sum", name, given, {name: given})
         first = part if first is None else first
         if part.dtype != first.dtype:
             raise TypeError(

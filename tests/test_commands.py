@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -403,3 +404,196 @@ def test_ctrl_c_stops_cleanly(command, sign, tmp_path):
     assert process.returncode == 130
     assert err.strip() == "stopped"
     assert "FAILED" not in out and "passed" not in out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"numba_linear {numba_linear.__version__}\n"
+
+
+def test_bench_lists_the_groups_that_it_has(capsys):
+    """Its help and its error are of one list."""
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"one of {', '.join(GROUPS)}; may be repeated" in told
+    assert main(["bench", "--group", "huge"]) == 2
+    assert capsys.readouterr().err.endswith(f"expected one of {', '.join(GROUPS)}\n")
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", x=X[:1], y=Y[:1])
+    np.savez(tmp_path / "b.npz", x=X, y=Y[:1])
+    (tmp_path / "c.csv").write_text("1,2,0\n1\n")
+    for name, words in (
+        ("a.npz", "has 1 sample, expected at least 8"),
+        ("b.npz", "'x' holds 200 samples and 'y' 1 label, expected"),
+        ("c.csv", "line 2: 1 column, expected 3"),
+    ):
+        assert main(["train", str(tmp_path / name)]) == 2
+        assert words in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------
+# Standard output
+# --------------------------------------------------------------------------------------
+
+BENCH = ["bench", "--group", "limit", "--threads", "1", "--dtype", "float32", "--seconds", "0"]
+COMMANDS = (["info"], ["verify"], ["train"], BENCH, ["--help"], ["bench", "--help"], ["--version"])
+
+
+#: `verify` at one shape, whose digest is so another: it fails, and prints all that it can.
+ONE_SHAPE = """
+import runpy
+
+from numba_linear.commands import verify
+
+verify.SHAPES = ((2, 5, 7),)
+runpy.run_module("numba_linear", run_name="__main__", alter_sys=True)
+"""
+
+
+def begin(arguments, stdout=subprocess.PIPE, **settings):
+    """A command with standard output as it is asked for; buffered, as Python has it by default."""
+    program = ["-c", ONE_SHAPE] if arguments == ["verify"] else ["-m", "numba_linear"]
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": ""} | settings,
+    )
+
+
+def end(process):
+    try:
+        return process.communicate(timeout=600)
+    finally:
+        process.kill()
+
+
+PLAIN_LOCALE = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_output_in_ascii(command):
+    """Where it is a pipe or a file too, and where the user's locale has no other letters."""
+    for settings in ({"PYTHONIOENCODING": "ascii"}, PLAIN_LOCALE):
+        process = begin(command, **settings)
+        out, err = end(process)
+        assert process.returncode == (command == ["verify"]), err
+        assert out.decode("ascii") and not err
+        if command == ["train"]:
+            assert b"train: 64 -> 128 -> 10 on digits.npz" in out
+        if command == ["info"]:
+            assert re.search(rb"float32 tile +\d+ x \d+\n", out)
+        if command == ["verify"]:
+            assert re.search(rb"SHA-256 +[0-9a-f]{16}\.\.\.", out)
+        if command == BENCH:
+            break  # it takes its time
+
+
+def test_what_an_encoding_has_instead():
+    text = "→ × … é \udce9"
+    for encoding, want in (
+        ("ascii", b"-> x ... \\xe9 \\udce9"),
+        ("cp1252", b"-> \xd7 \x85 \xe9 \\udce9"),
+        ("utf-8", text[:-1].encode() + b"\\udce9"),
+    ):
+        assert text.encode(encoding, "numba_linear.plain") == want
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("ascii", "numba_linear.plain")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "latin-1:replace"])
+def test_output_in_other_encodings(encoding):
+    out, err = end(begin(["info"], PYTHONIOENCODING=encoding))
+    assert not err
+    assert re.search(r"float32 tile +\d+ × \d+", out.decode(encoding.split(":")[0]))
+
+
+def test_a_name_in_no_encoding(tmp_path):
+    """A file's name may hold bytes that are no text."""
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.npz")
+    try:
+        np.savez(name, x=X, y=Y)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    process = begin(["train", name], PYTHONIOENCODING="utf-8")
+    out, err = end(process)
+    assert process.returncode == 0, err
+    assert rb"on caf\udce9.npz" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
+def test_a_reader_that_goes_away(command):
+    """As `| head -1` does: no traceback, and the status that a shell gives to such a program."""
+    process = begin(command, PYTHONUNBUFFERED="1" if command == ["train"] else "")
+    if command == ["info"] or "--help" in command:
+        process.stdout.close()  # they write all at once
+    else:
+        assert process.stdout.readline()
+        process.stdout.close()
+    process.stdout = None
+    _, err = end(process)
+    assert not err
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_disk():
+    with open("/dev/full", "wb") as full:
+        process = begin(["info"], full)
+        _, err = end(process)
+    assert err == b"numba_linear: [Errno 28] No space left on device\n"
+    assert process.returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uses a shell")
+def test_no_standard_output():
+    command = f'"{sys.executable}" -m numba_linear info >&-'
+    process = subprocess.run(command, shell=True, stderr=subprocess.PIPE, timeout=600)
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_file_that_can_not_be_written(monkeypatch, tmp_path, capsys):
+    """Found after measuring, for what is asked before does not tell."""
+    cell = Cell(
+        Table("small", SMALL, "float32", 1), (1, 4, 4), "forward", {"a": [2.0], "b": [1.0]}
+    )
+    monkeypatch.setattr(bench, "_measure", lambda tables, facts, seconds: [cell])
+    path = tmp_path / "a.json"
+    path.symlink_to(tmp_path / "missing" / "a.json")
+    assert main(["bench", "--group", "small", "--json", str(path)]) == 2
+    assert capsys.readouterr().err == f"numba_linear: {path}: No such file or directory\n"
+
+
+def test_main_in_a_thread():
+    """Where no handler of Ctrl-C can be set."""
+    program = """
+import runpy
+import sys
+import threading
+
+def run():
+    sys.argv = ["numba_linear", "--version"]
+    try:
+        runpy.run_module("numba_linear", run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 0, stop.code
+
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=600
+    )
+    assert process.returncode == 0 and not process.stderr, process.stderr
+    assert process.stdout == f"numba_linear {numba_linear.__version__}\n"

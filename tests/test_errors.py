@@ -1,17 +1,21 @@
 """A wrong call says what was got and what was wanted, in both worlds, and writes nothing."""
 
+import copy
 import math
+import pickle
 import re
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from numba import njit
-from numba.core.errors import TypingError
+from numba import njit, prange
+from numba.core.errors import TypingError, UnsupportedBytecodeError
 from operations import operands
 
 from numba_linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
+from numba_linear.commands import UserError
+from numba_linear.cuda import CudaUnavailableError
 
 K, n, m = 4, 6, 5
 
@@ -130,7 +134,9 @@ SHAPES = {
         call_backward, {"g": ones(K, 3)}, ValueError, shapes("g", "w", (K, 3), (m, n))
     ),
     "forward, 0-d x": Wrong(call_forward, {"x": ones()}, ValueError, ("x",), True),
-    "forward, 1-d w": Wrong(call_forward, {"w": ones(n)}, ValueError, ("w",), True),
+    "forward, 1-d w": Wrong(
+        call_forward, {"w": ones(n)}, ValueError, ("w has 1 dimension",), True
+    ),
     "forward, 3-d w": Wrong(call_forward, {"w": ones(1, m, n)}, ValueError, ("w",), True),
     "forward, 2-d b": Wrong(call_forward, {"b": ones(1, m)}, ValueError, ("b",), True),
     "forward, 0-d b": Wrong(call_forward, {"b": ones()}, ValueError, ("b",), True),
@@ -186,11 +192,48 @@ DTYPES = {
             call_forward,
             {"x": ones(K, n, dtype=dtype)},
             TypeError,
-            ("x", dtype, "float32", "float64", "astype"),
+            ("x", dtype, "float32", "float64", re.escape("x.astype(w.dtype)")),
             True,
         )
-        for dtype in ("int64", "bool", "float16", "complex128", "uint8")
+        for dtype in ("int64", "bool", "float16", "uint8")
     },
+    "forward, x and w int64": Wrong(
+        call_forward,
+        {"x": ones(K, n, dtype=np.int64), "w": ones(m, n, dtype=np.int64), "b": None},
+        TypeError,
+        ("x", "int64", "float32", "float64", re.escape("x.astype(np.float64)")),
+        True,
+    ),
+    "forward, x complex": Wrong(
+        call_forward,
+        {"x": ones(K, n, dtype=np.complex64)},
+        TypeError,
+        ("x", "complex64", "float32 or float64: pass x.real and x.imag"),
+        True,
+    ),
+    "forward, x of dates": Wrong(
+        call_forward,
+        {"x": np.zeros((K, n), "M8[s]")},
+        TypeError,
+        (r"x has dtype datetime64",),
+        True,
+    ),
+    "forward, x of text": Wrong(
+        call_forward, {"x": np.full((K, n), "1.5")}, TypeError, ("x has dtype <U3",), True
+    ),
+    **(
+        {
+            "forward, x of StringDType": Wrong(
+                call_forward,
+                {"x": np.full((K, n), "1.5", np.dtypes.StringDType())},
+                TypeError,
+                (r"x has dtype StringDType\(\); wanted float32 or float64",),
+                njit=False,
+            )
+        }
+        if hasattr(np.dtypes, "StringDType")  # of NumPy 2
+        else {}
+    ),
     "grad_bias, g int64": Wrong(
         call_grad_bias,
         {"g": ones(K, m, dtype=np.int64)},
@@ -234,7 +277,9 @@ NOT_ARRAYS = {
         njit=False,
     ),
     "forward, w None": Wrong(call_forward, {"w": None}, TypeError, ("w", "None(Type)?"), True),
-    "forward, b a number": Wrong(call_forward, {"b": 0.0}, TypeError, ("b", "float(64)?"), True),
+    "forward, b a number": Wrong(
+        call_forward, {"b": 0.0}, TypeError, ("b", "float(64)?", "without one leave b out"), True
+    ),
     "grad_input, g None": Wrong(
         call_grad_input, {"g": None}, TypeError, ("g", "None(Type)?"), True
     ),
@@ -409,11 +454,40 @@ def test_inside_njit(wrong):
     if not isinstance(error, TypingError):
         assert isinstance(error, wrong.error)
         assert str(error) == str(python)
-    elif "astype" in wrong.words:
+    elif any("astype" in word for word in wrong.words):
         assert str(python) in str(error)
     else:
         # A type tells the number of dimensions and not the shape, `none` and not `NoneType`.
         assert_words(str(error).lower(), [word.lower() for word in wrong.words])
+
+
+@njit
+def scaled(x, w, b):
+    return forward(x * 0.5, w, b)
+
+
+@njit
+def scaled_in_float32(x, w, b):
+    return forward(x * np.float32(0.5), w, b)
+
+
+def test_a_float32_network_stays_one():
+    """A float makes Numba's float32 arrays float64: the array to be cast is the one it made."""
+    x, w, b = (ones(*shape, dtype=np.float32) for shape in ((K, n), (m, n), (m,)))
+    words = re.escape(
+        "x has dtype float64 and w has dtype float32; wanted one dtype for all: cast with"
+        " x.astype(w.dtype)"
+    )
+    why = re.escape("; inside @njit a float such as 0.5 makes a float32 array float64")
+    with pytest.raises(TypingError, match=words + why):
+        scaled(x, w, b)
+    with pytest.raises(TypeError, match=words + "$"):
+        forward(x.astype(np.float64), w, b)
+    assert scaled_in_float32(x, w, b).dtype == np.float32
+    with pytest.raises(TypeError, match=re.escape("cast with b.astype(x.dtype)")):
+        forward(x, w, b.astype(np.float64))
+    with pytest.raises(TypeError, match=re.escape("cast with g.astype(w.dtype)")):
+        grad_input(ones(K, m), w)
 
 
 def unaligned(*shape):
@@ -520,6 +594,84 @@ def test_a_reduction_that_is_no_string(reduction):
     assert_words(str(info.value), ("reduction", "mean", "sum", "none"))
 
 
+@pytest.mark.parametrize(
+    ("reduction", "words"), [(None, "None"), (1, "of type int64"), (b"mean", "of type .*bytes.*")]
+)
+def test_a_reduction_that_is_no_string_inside_njit(reduction, words):
+    """Numba's name of the type of None is `none`, which is no reduction."""
+    arguments = right(call_grad_weight)
+    compiled = njit(call_grad_weight_named)
+    for out in (None, arguments["out"]):
+        with pytest.raises(TypingError, match=f"reduction is {words}; wanted one of 'mean'"):
+            compiled(arguments["g"], arguments["x"], reduction, out)
+
+
+@njit
+def with_flag(x, w, parallel):
+    return forward(x, w, parallel=parallel)
+
+
+def test_a_flag_that_is_none_inside_njit():
+    with pytest.raises(TypingError, match="parallel is of type int64; wanted None, True or False"):
+        with_flag(ones(K, n), ones(m, n), 1)
+
+
+# --------------------------------------------------------------------------------------
+# What an error is
+# --------------------------------------------------------------------------------------
+
+
+def copies(error):
+    """The error after it went elsewhere, by every way that Python has."""
+    yield copy.copy(error)
+    yield copy.deepcopy(error)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(error, protocol))
+
+
+def assert_same_elsewhere(error):
+    for other in copies(error):
+        assert type(other) is type(error)
+        assert (str(other), other.args) == (str(error), error.args)
+
+
+@pytest.mark.parametrize("wrong", ALL)
+def test_an_error_can_leave_its_process(wrong):
+    arguments = right(wrong.call) | wrong.change
+    assert_same_elsewhere(raised(wrong.call, arguments, wrong.error))
+    if wrong.njit:
+        errors = (TypingError, wrong.error)
+        assert_same_elsewhere(raised(COMPILED[wrong.call], arguments, errors))
+
+
+@pytest.mark.parametrize("kind", [CudaUnavailableError, UserError])
+def test_errors_of_a_class_of_their_own_can_leave_their_process(kind):
+    assert_same_elsewhere(kind("what is missing"))
+
+
+def test_no_error_is_of_an_undocumented_class():
+    """At run time it is what the call from Python raises, whatever is being handled meanwhile."""
+    x, w = ones(K, n), ones(m, n + 1)
+    arguments = right(call_grad_weight) | {"reduction": "max"}
+    order = ("g", "x", "reduction", "out")
+    named = njit(call_grad_weight_named)
+    for call in (
+        lambda: COMPILED[call_forward](x, w, None, None),
+        lambda: named(*(arguments[name] for name in order)),
+    ):
+        with pytest.raises(ValueError) as alone:
+            call()
+        try:
+            raise KeyError("another")
+        except KeyError as another:
+            with pytest.raises(ValueError) as inside:
+                call()
+            assert inside.value.__context__ is another
+        for info in (alone, inside):
+            assert type(info.value) is ValueError
+            assert str(info.value) == str(alone.value)
+
+
 def test_the_first_call_after_an_error_is_right():
     given = operands(K, n, m, np.float64)
     for x in (ones(K, 7), ones(K, n, dtype=np.int64)):
@@ -533,3 +685,49 @@ def test_nothing_is_cast_silently():
     assert forward(given.x, given.w).dtype == np.float32
     with pytest.raises(TypeError):
         forward(given.x, given.w, ones(m))
+
+
+@njit
+def called(function, x, w):
+    return function(x, w)
+
+
+@njit
+def wrapped(x, w):
+    return forward(x, w)
+
+
+def test_a_call_is_wrapped_to_be_passed():
+    """As the page on @njit shows; Numba's own errors for what can not be."""
+    x, w = ones(K, n), ones(m, n)
+    assert (called(wrapped, x, w) == forward(x, w)).all()
+    with pytest.raises(
+        UnsupportedBytecodeError, match="Exception object cannot be stored into variable"
+    ):
+        njit(forward)(x, w)
+    with pytest.raises(TypingError, match="non-precise type pyobject"):
+        called(forward, x, w)
+
+
+def rows(x, w, y):
+    for k in prange(len(x)):
+        forward(x[k], w[k], out=y[k])
+
+
+def test_errors_inside_prange():
+    """Numba carries none out of there as it was; what is wrong is not written all the same."""
+    compiled = njit(parallel=True)(rows)
+    x, w, y = ones(8, n), ones(8, m, n), np.zeros((8, m))
+    compiled(x, w, y)
+    assert (y == n).all()
+    y[:] = 7
+    try:
+        compiled(x, ones(8, m, n - 1), y)
+    except SystemError as error:
+        assert type(error.__cause__) is ValueError
+        assert str(error.__cause__).startswith("forward: x has shape")
+    except ValueError as error:  # of a Numba that carries it out
+        assert str(error).startswith("forward: x has shape")
+    assert (y == 7).all()
+    with pytest.raises(TypingError, match="forward: w has 1 dimension; wanted"):
+        compiled(x, ones(8, n), y)

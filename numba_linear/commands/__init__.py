@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """What was asked for can not be done; the message says why and what is expected."""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 sample, 2 samples."""
+    return f"{count} {noun}{'s' * (count != 1)}"

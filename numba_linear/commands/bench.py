@@ -9,9 +9,10 @@ from typing import Any
 
 import numba
 
-from numba_linear.commands import UserError, cuda, info, peers, plot
+from numba_linear.commands import UserError, counted, cuda, info, peers, plot
 from numba_linear.commands.groups import CUDA_GROUPS, GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
+from numba_linear.cpu.launch import missing_threads
 
 DTYPES = ("float32", "float64")
 
@@ -58,10 +59,10 @@ def run(
     for name in names or ():
         if name not in groups:
             raise UserError(f"there is no group {name!r}, expected one of {', '.join(groups)}")
-    most = numba.get_num_threads()
+    most = _most_threads()
     for count in threads or ():
         if not 1 <= count <= most:
-            raise UserError(f"{count} threads: expected 1 to {most}")
+            raise UserError(f"{counted(count, 'thread')}: expected 1 to {most}")
     if device == "cuda":
         if threads:
             raise UserError("a number of threads is for the CPU")
@@ -85,15 +86,18 @@ def run(
     cells = _measure(tables, facts, seconds)
     if not cells:
         raise UserError("nothing of this could be measured")
-    if json_file:
-        json_file.write_text(json.dumps(_as_json(cells, facts), indent=1) + "\n")
-    if plot_file:
-        plot.draw(cells, facts, plot_file)
+    try:
+        if json_file:
+            json_file.write_text(json.dumps(_as_json(cells, facts), indent=1) + "\n")
+        if plot_file:
+            plot.draw(cells, facts, plot_file)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def run_quick() -> None:
     """Measure a few shapes of most groups on all threads, and print them."""
-    most = numba.get_num_threads()
+    most = _most_threads()
     tables = [
         Table(name, group.quick, dtype, most)
         for name, group in GROUPS.items()
@@ -101,6 +105,13 @@ def run_quick() -> None:
         if group.quick
     ]
     _measure(tables, _facts(), QUICK)
+
+
+def _most_threads() -> int:
+    reason = missing_threads()
+    if reason:
+        raise UserError(f"Numba can start no threads ({reason}), and nobody their number")
+    return numba.get_num_threads()
 
 
 def _facts() -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_linear.commands import UserError
+from numba_linear.commands import UserError, counted
 from numba_linear.commands.integers import permutation
 
 #: The bundled handwritten digits; digits.txt beside them names source and licence.
@@ -91,7 +91,9 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
             f"{path}: {place(row, -1)} is {y[row]}, expected a label: an integer from 0"
         )
     if len(x) < MIN_SAMPLES:
-        raise UserError(f"{path}: has {len(x)} samples, expected at least {MIN_SAMPLES}")
+        raise UserError(
+            f"{path}: has {counted(len(x), 'sample')}, expected at least {MIN_SAMPLES}"
+        )
     if (y == y[0]).all():
         raise UserError(f"{path}: every label is {y[0]:.0f}, expected at least two classes")
     return x, y.astype(np.int64)
@@ -126,7 +128,8 @@ def _read_npz(path: Path) -> Numbers:
     x, y = arrays["x"], arrays["y"]
     if len(x) != len(y):
         raise UserError(
-            f"{path}: 'x' holds {len(x)} samples and 'y' {len(y)} labels, expected as many"
+            f"{path}: 'x' holds {counted(len(x), 'sample')} and 'y' {counted(len(y), 'label')}, "
+            "expected as many"
         )
     if x.shape[1] == 0:
         raise UserError(f"{path}: array 'x' has shape {x.shape}, expected at least one feature")
@@ -157,8 +160,8 @@ def _read_csv(path: Path) -> Numbers:
                         continue
                 if len(cells) != width:
                     raise UserError(
-                        f"{path}, line {reader.line_num}: {len(cells)} columns, expected {width} "
-                        "as in the first line"
+                        f"{path}, line {reader.line_num}: {counted(len(cells), 'column')}, "
+                        f"expected {width} as in the first line"
                     )
                 values.extend(_row(path, reader.line_num, cells))
                 lines.append(reader.line_num)

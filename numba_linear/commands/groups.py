@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from numba_linear.commands import cuda, peers
+from numba_linear.commands import counted, cuda, peers
 from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, Shape
 from numba_linear.commands.timing import Contestant
 
@@ -162,8 +162,7 @@ class Table(NamedTuple):
         """What tells the table from others."""
         if self.threads == cuda.GPU:
             return f"{self.group}, {self.dtype}, GPU"
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.group}, {self.dtype}, {threads}"
+        return f"{self.group}, {self.dtype}, {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from numba_linear import forward
+from numba_linear.cpu.launch import missing_threads
 
 
 def run() -> None:
@@ -41,6 +42,9 @@ def versions(*packages: str) -> dict[str, str]:
 
 def threads() -> dict[str, str]:
     """The number of threads and the layer that starts them, which has no name before a start."""
+    reason = missing_threads()
+    if reason:
+        return {"threads": "1", "threading layer": f"none can be started: {reason}"}
     operand = np.ones((2, 2), np.float32)
     forward(operand, operand, parallel=True)
     return {"threads": str(numba.get_num_threads()), "threading layer": numba.threading_layer()}
@@ -77,7 +81,9 @@ def _processor() -> str:
     """The processor's name, which `platform` does not tell on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        name = re.search(
+            r"^model name\s*:\s*(.+)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE
+        )
         if name:
             return name[1]
     return platform.processor() or platform.machine()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numba_linear import backward, equations, forward, grad_bias, grad_input, grad_weight
 from numba_linear.commands import cuda
 from numba_linear.commands.integers import floats
+from numba_linear.cpu.launch import missing_threads
 
 Array = NDArray[np.floating]
 #: What each operation gave: one array, or the three of `backward`.
@@ -66,13 +67,20 @@ def run(device: str = "cpu") -> bool:
     """
     if device == "cuda":
         cuda.check()
-    where = "on one thread and on all" if device == "cpu" else f"on {cuda.name()}"
+    missing = missing_threads() if device == "cpu" else ""
+    if device != "cpu":
+        where = f"on {cuda.name()}"
+    elif missing:
+        where = f"on one thread alone, for Numba can start no threads ({missing})"
+    else:
+        where = "on one thread and on all"
     print(
         f"verify: every operation against the equations, bit for bit, at {len(SHAPES)} shapes, "
         f"{where}",
         flush=True,
     )
-    columns = [_compare(dtype, device) for dtype in DTYPES]
+    ways = (None,) if device != "cpu" else (False,) if missing else (False, True)
+    columns = [_compare(dtype, device, ways) for dtype in DTYPES]
 
     def line(label: str, cells: list[str]) -> None:
         print(f"  {label:24}" + "".join(f"{cell:>18}" for cell in cells))
@@ -123,7 +131,8 @@ class Column:
     digest_of_equations: str = ""
 
 
-def _compare(dtype: str, device: str) -> Column:
+def _compare(dtype: str, device: str, ways: tuple[bool | None, ...]) -> Column:
+    """The calls against the equations, with each of these values of `parallel`, None on a GPU."""
     column = Column()
     package, oracle = hashlib.sha256(), hashlib.sha256()
     for number, (K, n, m) in enumerate(SHAPES):
@@ -131,7 +140,7 @@ def _compare(dtype: str, device: str) -> Column:
         x, w, b, g = (floats(4 * number + i, shape, dtype) for i, shape in enumerate(shapes))
         want = _by_equations(x, w, b, g)
         _add(oracle, want)
-        for parallel in (False, True) if device == "cpu" else (None,):
+        for parallel in ways:
             if parallel is None:
                 got = cuda.on_host(_by_calls(cuda.calls(), *cuda.on_device(x, w, b, g)))
             else:

@@ -40,14 +40,24 @@ def layer():
         return None
 
 
+def missing_threads():
+    """Why Numba can start no threads; "" where it can, and they are then started."""
+    try:
+        numba.get_num_threads()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
 def younger_than_python():
     """Whether this process began after `logging` was loaded, long before any layer: by a fork."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # not Linux, where a launch in a forked child would end it
-        return False
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return age < logging.makeLogRecord({}).relativeCreated / 1000
+    try:  # a process may have any bytes for its name
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, IndexError, OSError, ValueError):
+        return False  # not Linux, where a launch in a forked child would end it
+    # not by `makeLogRecord`, which calls what the program may have put in place of records
+    return age < logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
 
 
 #: Whether this process was forked from one that had started the layer. Of a fork before this

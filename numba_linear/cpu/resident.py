@@ -15,6 +15,7 @@ import gc
 import hashlib
 import inspect
 import pickle
+import sys
 from pathlib import Path
 
 from llvmlite import binding, ir
@@ -22,25 +23,15 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import UnsupportedError
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from numba_linear.cpu.build import build
 from numba_linear.cpu.compiler import OPTIONS
 from numba_linear.cpu.interrupts import reading, uninterrupted
+from numba_linear.cpu.launch import missing_threads
 
 RESIDENTS: dict[str, "Resident"] = {}
-
-
-@functools.cache
-def build():
-    """A digest of the package's source, part of each type's key and so of each key in Numba's
-    cache.
-
-    Numba itself notices only changes in the file of the cached function, not in what it calls.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -157,10 +148,15 @@ class Resident:
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
         self.result = types.intp if self.signature.return_annotation is int else types.none
-        self.dispatcher = njit(**OPTIONS | options)(function)
+        self.function, self.options = function, OPTIONS | options
         self.cached = None
         self.addresses = {}
         self.entries = {}
+
+    @functools.cached_property
+    def dispatcher(self):
+        """Made when it is wanted: there is none while Numba is told not to compile."""
+        return njit(**self.options)(self.function)
 
     def typed(self, first):
         """The signature for the type of the first argument."""
@@ -186,6 +182,10 @@ class Resident:
         """Make the symbol for this type of first argument resolve."""
         if first in self.addresses:
             return
+        if self.options.get("parallel"):
+            reason = missing_threads()
+            if reason:
+                raise RuntimeError(f"numba_linear: Numba can start no threads ({reason})")
         with global_compiler_lock, no_collection(), uninterrupted():
             args = self.typed(first).args
             if self.cached is None:
@@ -207,7 +207,25 @@ class Needed:
         self.name, self.first = name, first
 
     def __reduce__(self):
+        refuse_ahead()
         return need, (self.name, self.first)
+
+
+def refuse_ahead():
+    """Raise where numba.pycc is at work.
+
+    Asked while a call is typed, and for a function that was compiled before when its constants are
+    pickled, which Numba 0.61 does for what it exports alone.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "numba.pycc.compiler":
+            raise UnsupportedError(
+                "numba_linear can not be compiled ahead of time by numba.pycc: what calls it needs"
+                " functions that its own process compiles or reads from a cache. Use"
+                " @njit(cache=True), which compiles once for all processes"
+            )
+        frame = frame.f_back
 
 
 def need(name, first):

@@ -1,5 +1,6 @@
 """Numba's cache, shared, torn, stale or out of reach: never a crash, never old bits."""
 
+import compileall
 import contextlib
 import os
 import shutil
@@ -168,12 +169,12 @@ def copy_of_the_package(folder):
     return Path(shutil.copytree(Path(numba_linear.__file__).parent, folder, ignore=ignored))
 
 
-def run(home, script, *arguments, **settings):
-    """What the script prints, of the package in the folder `home`."""
+def run(home, *arguments, cwd=None, **settings):
+    """What a script prints, of the package in the folder or archive `home`."""
     process = subprocess.run(
-        [sys.executable, "-W", "error", script, *arguments],
+        [sys.executable, "-W", "error", *arguments],
         env=os.environ | {"PYTHONPATH": str(home)} | settings,
-        cwd=home,
+        cwd=cwd or home,
         capture_output=True,
         text=True,
     )
@@ -229,6 +230,156 @@ def test_another_version_of_the_package(tmp_path):
     text = entry.read_text(encoding="utf-8")
     assert text.count("return float(K)") == 1
     entry.write_text(text.replace("return float(K)", "return 2.0 * K"), encoding="utf-8")
+    assert run(tmp_path, script, **settings) == "1.0 1.0 0\n"
+
+
+def compiled_alone(package):
+    """The package as .pyc files and nothing else."""
+    assert compileall.compile_dir(package, quiet=2, legacy=True)
+    for source in package.rglob("*.py"):
+        source.unlink()
+    return package
+
+
+def zipped(package):
+    archive = package.parent.with_suffix(".zip")
+    shutil.make_archive(archive.with_suffix(""), "zip", package.parent)
+    shutil.rmtree(package.parent)
+    return archive
+
+
+#: How the package may be installed: from its folder, where it is then imported from.
+INSTALLS = {
+    "sources": lambda package: package.parent,
+    "bytecode": lambda package: compiled_alone(package).parent,
+    "zip": zipped,
+    "zip of bytecode": lambda package: zipped(compiled_alone(package)),
+}
+
+
+#: A change that shows in the results, one of the version alone, and one of one constant.
+WRONG = "entry.py", "return float(K)", "return 2.0 * K"
+NEWER = "__init__.py", '__version__ = "', '__version__ = "1'
+OTHER = "cpu/rule.py", "LEAF = 256", "LEAF = 128"
+
+
+def install(how, folder, file="", old="", new=""):
+    """Install the package so, a file of it with `new` in place of `old`; returns where it is
+    imported from."""
+    package = copy_of_the_package(folder / "numba_linear")
+    if file:
+        text = (package / file).read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        (package / file).write_text(text.replace(old, new), encoding="utf-8")
+    return INSTALLS[how](package)
+
+
+@pytest.mark.parametrize("how", ["bytecode", "zip"])
+def test_another_version_however_it_is_installed(how, tmp_path):
+    """A cached caller of the old version is compiled anew."""
+    script = tmp_path / "user.py"
+    script.write_text(USER)
+    settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    first = install(how, tmp_path / "first")
+    assert run(first, script, cwd=tmp_path, **settings) == "2.0 2.0 0\n"
+    second = install(how, tmp_path / "second", *WRONG)
+    assert run(second, script, cwd=tmp_path, **settings) == "1.0 1.0 0\n"
+
+
+BUILD = "from numba_linear.cpu.build import build; print(build())"
+
+
+def build_of(home, **settings):
+    return run(home, "-c", BUILD, cwd=home.parent, **settings)
+
+
+@pytest.mark.parametrize("how", list(INSTALLS))
+def test_builds_are_told_apart(how, tmp_path):
+    """By every module and by the version, and not by where and when they were installed."""
+    home = install(how, tmp_path / "a")
+    assert len(build_of(home)) == 17
+    builds = {
+        build_of(home),
+        build_of(install(how, tmp_path / "b", *NEWER)),
+        build_of(install(how, tmp_path / "c", *OTHER)),
+    }
+    assert len(builds) == 3
+    if how in ("sources", "zip"):  # a .pyc names its source
+        assert build_of(install(how, tmp_path / "e")) == build_of(home)
+
+
+def test_a_build_that_is_frozen_into_a_program(tmp_path):
+    """Where a loader has code and nothing else, as in programs made of one file."""
+    frozen = """
+import importlib.machinery
+import sys
+
+
+class Frozen(importlib.machinery.SourceFileLoader):
+    def get_data(self, path):
+        if sys._getframe(1).f_code.co_name == "content":
+            raise OSError("there are no files")
+        return super().get_data(path)
+
+
+def hook(path, home=sys.path[1]):
+    if not path.startswith(home):
+        raise ImportError(path)
+    return importlib.machinery.FileFinder(path, (Frozen, importlib.machinery.SOURCE_SUFFIXES))
+
+
+sys.path_hooks.insert(0, hook)
+sys.path_importer_cache.clear()
+"""
+    builds = set()
+    for name, change in (("a", ()), ("b", OTHER)):
+        home = install("sources", tmp_path / name, *change)
+        for seed in "12":  # which orders sets
+            builds.add(run(home, "-c", frozen + BUILD, PYTHONHASHSEED=seed))
+    assert len(builds) == 2
+
+
+def test_strange_names_beside_the_sources(tmp_path):
+    """What an editor or a user left there is none of the package's, and is not read."""
+    package = copy_of_the_package(tmp_path / "numba_linear")
+    clean = build_of(tmp_path)
+    for folder in (package, package / "cpu"):
+        if sys.platform != "win32":
+            (folder / ".#layer.py").symlink_to("user@host.1234:1700000000")
+            (folder / "gone.py").symlink_to("nowhere")
+            (folder / "round.py").symlink_to("round.py")
+            os.mkfifo(folder / "pipe.py")  # to read it would be to wait for ever
+        (folder / "old.py").mkdir()
+        (folder / "old.py" / "layer.py").write_text("1 +")
+        (folder / "copy of layer.py.orig").write_text("1 +")
+        (folder / "notes").mkdir()
+        (folder / "notes" / "draft.py").write_text("1 +")
+    script = tmp_path / "call.py"
+    script.write_text(CALL)
+    assert build_of(tmp_path) == clean
+    run(tmp_path, script, "float64", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+
+
+def test_a_version_that_changes_under_a_running_program(tmp_path):
+    """What it compiles later is not taken for the new version's."""
+    package = copy_of_the_package(tmp_path / "numba_linear")
+    script = tmp_path / "user.py"
+    script.write_text(USER)
+    upgrade = """
+import sys
+from pathlib import Path
+
+import numba_linear
+from numba_linear import grad_bias
+
+if len(sys.argv) > 1:
+    entry = Path(sys.argv[1])
+    text = entry.read_text(encoding="utf-8")
+    entry.write_text(text.replace("return float(K)", "return 2.0 * K"), encoding="utf-8")
+"""
+    script.write_text(upgrade + USER)
+    settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(tmp_path, script, package / "entry.py", **settings) == "2.0 2.0 0\n"
     assert run(tmp_path, script, **settings) == "1.0 1.0 0\n"
 
 

@@ -199,6 +199,107 @@ def test_pools(tmp_path):
     finish(start("-W", FORKED, script, *methods))
 
 
+ERRORS = """
+import multiprocessing
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from numba import njit
+
+from numba_linear import forward, grad_weight
+from numba_linear.commands import UserError
+from numba_linear.cuda import CudaUnavailableError
+
+
+@njit
+def layer(x, w):
+    return forward(x, w)
+
+
+@njit
+def gradient(g, x, reduction, out):
+    return grad_weight(g, x, reduction, out)
+
+
+x = np.ones((2, 3))
+
+
+def work(case):
+    if case == "values":
+        layer(x, x.T)
+    elif case == "types":
+        layer(x, x.astype(np.float32))
+    elif case == "reduction":
+        gradient(x, x, "max", np.empty((3, 3)))
+    elif case == "values, from Python":
+        forward(x, x.T)
+    elif case == "types, from Python":
+        forward(x, [1.0])
+    elif case == "CUDA":
+        raise CudaUnavailableError("no GPU")
+    else:
+        raise UserError("no such file")
+
+
+CASES = (
+    "values", "types", "reduction", "values, from Python", "types, from Python", "CUDA", "command"
+)
+
+
+def check(outcome, label):
+    for case in CASES:
+        try:
+            work(case)
+        except Exception as error:
+            want = error
+        try:
+            outcome(case)
+        except Exception as got:
+            assert type(got) is type(want), (label, case, got)
+            words = [re.sub("0x[0-9a-f]+", "", str(error)) for error in (got, want)]
+            assert words[0] == words[1], (label, case, got)
+        else:
+            raise AssertionError((label, case))
+"""
+
+ERRORS_IN_POOLS = """
+if __name__ == "__main__":
+    for method in sys.argv[1:]:
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            check(lambda case: pool.apply_async(work, (case,)).get(120), method)
+        with ProcessPoolExecutor(2, context) as pool:
+            check(lambda case: pool.submit(work, case).result(120), method)
+"""
+
+ERRORS_IN_JOBLIB = """
+from joblib import Parallel, delayed
+
+if __name__ == "__main__":
+    for backend in ("loky", "multiprocessing", "threading"):
+        timeout = None if backend == "threading" else 120
+        with Parallel(2, backend, timeout=timeout) as jobs:
+            check(lambda case: jobs(delayed(work)(each) for each in (case, case)), backend)
+"""
+
+
+def test_errors_leave_a_pool(tmp_path):
+    """What can not be unpickled leaves `Pool` waiting for ever, and breaks an executor."""
+    script = tmp_path / "errors.py"
+    script.write_text(ERRORS + ERRORS_IN_POOLS)
+    methods = ["spawn"] if sys.platform == "win32" else ["fork", "forkserver", "spawn"]
+    finish(start("-W", FORKED, script, *methods))
+
+
+def test_errors_leave_joblib(tmp_path):
+    pytest.importorskip("joblib")
+    script = tmp_path / "errors.py"
+    script.write_text(ERRORS + ERRORS_IN_JOBLIB)
+    finish(start("-W", FORKED, script))
+
+
 def test_joblib(tmp_path):
     pytest.importorskip("joblib")
     script = tmp_path / "jobs.py"

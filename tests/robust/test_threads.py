@@ -1,9 +1,10 @@
 """Many threads at once, on every threading layer: no abort, and the same bits."""
 
 import sys
+from pathlib import Path
 
 import pytest
-from layers import LAYERS, on_layer
+from layers import FORKED, LAYERS, on_layer
 from processes import finish, start
 from scale import FULL
 
@@ -296,3 +297,181 @@ except KeyboardInterrupt:
 """
     (output,) = finish(start("-c", STOP + program, callback, NUMBA_CACHE_DIR=str(tmp_path)))
     assert output == "stopped\n"
+
+
+NOT_OURS = """
+import _thread
+import sys
+import time
+
+done = []
+
+
+def first():
+    import threading
+
+    done.append(threading.main_thread().ident)
+
+
+_thread.start_new_thread(first, ())
+while not done:
+    time.sleep(0.01)
+
+import signal
+import threading
+
+import numpy as np
+
+from numba_linear import backward, forward
+
+strange = threading.main_thread().ident != threading.get_ident()
+x = np.ones((4, 3))
+
+
+def work():
+    assert (forward(x, x) == 3).all()
+    assert (backward(x[:, :2], x, np.ones((2, 3))).bias == 1).all()
+
+
+if sys.argv[1] == "main":
+    work()
+else:
+    _thread.start_new_thread(lambda: (work(), done.append(0)), ())
+    while len(done) < 2:
+        time.sleep(0.01)
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print(strange or sys.version_info >= (3, 13))
+"""
+
+SET_IN_C = """
+import ctypes
+import signal
+
+import numpy as np
+
+ctypes.CDLL(None).signal(signal.SIGINT, ctypes.c_void_p(1))  # SIG_IGN, of which Python knows not
+
+from numba_linear import forward
+
+x = np.ones((4, 3))
+assert (forward(x, x) == 3).all()
+"""
+
+
+@pytest.mark.parametrize("caller", ["main", "other"])
+def test_a_main_thread_that_is_not_ours(caller):
+    """Where another thread imported `threading` first, as an embedding program may.
+
+    Only the thread that Python holds for the main one may handle signals; which one that is
+    `threading` may not know.
+    """
+    (known,) = finish(start("-c", NOT_OURS, caller))
+    assert known == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="calls into libc")
+def test_a_handler_of_ctrl_c_that_python_does_not_know():
+    finish(start("-c", SET_IN_C))
+
+
+ODD_HOST = """
+import ctypes
+import logging
+
+import numba
+import numpy as np
+
+# A name that is no text, as the kernel's cut after fifteen bytes may leave one.
+ctypes.CDLL(None).prctl(15, b"\\xd0\\xbe) \\xff(", 0, 0, 0)
+
+
+def record(*arguments, **keywords):
+    raise ValueError("the program's own records want more")
+
+
+logging.setLogRecordFactory(record)
+numba.get_num_threads()  # starts the layer, so that the import looks at the process
+
+from numba_linear import forward
+from numba_linear.cpu import launch
+
+assert not launch.forked
+assert (forward(np.ones((300, 200)), np.ones((300, 200)), parallel=True) == 200).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux names processes so")
+def test_a_host_with_a_name_and_a_log_of_its_own():
+    """What the package asks at import, to know of a fork, never makes the import fail."""
+    finish(start("-c", ODD_HOST))
+
+
+SMALL_STACK = """
+import sys
+import threading
+
+import numpy as np
+from operations import DTYPES, OPERATIONS, operands
+
+
+def every_operation():
+    for dtype in DTYPES:
+        for K, n, m in ((1, 3, 2), (64, 64, 64), (300, 520, 200), (1, 4096, 64), (2000, 16, 8)):
+            given = operands(K, n, m, dtype)
+            for name, operation in OPERATIONS.items():
+                if not name.endswith("none") or K * n * m < 1 << 21:
+                    operation(given, parallel=False)
+                    operation(given, parallel=True)
+
+
+def in_a_thread(stack):
+    done = []
+    threading.stack_size(stack << 10)
+    thread = threading.Thread(target=lambda: done.append(every_operation()))
+    thread.start()
+    thread.join()
+    assert done
+
+
+in_a_thread(128)  # which reads the code, or compiles it
+in_a_thread(64)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux alone")
+def test_small_stacks():
+    """musl gives a thread 128 KiB; the page on threads promises less still."""
+    finish(start("-c", SMALL_STACK, PYTHONPATH=str(Path(__file__).parents[1])))
+
+
+OTHER_TEAM = """
+import ctypes
+import os
+import signal
+import sys
+
+import numpy as np
+
+team = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: None)
+try:
+    ctypes.CDLL("libgomp.so.1").GOMP_parallel(team, None, 2, 0)
+except OSError:
+    sys.exit(0)  # there is no GNU OpenMP
+
+from numba_linear import forward
+
+x = np.ones((300, 200))
+pid = os.fork()
+if pid == 0:
+    signal.alarm(300)
+    assert (forward(x, x, parallel=False) == 200).all()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert (forward(x, x) == 200).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls GNU OpenMP")
+def test_fork_after_another_library_ran_openmp():
+    """A launch in the child would wait for ever, as Numba's own; a call without does not."""
+    finish(start("-W", FORKED, "-c", OTHER_TEAM))
