@@ -1,6 +1,7 @@
 """Ratios of times measured in turn in one process: steady where other programs run too."""
 
 from benchmarks.common import DTYPES, THREADS, Contest, Shape, need, peers, set_threads
+from numba_linear.commands import tiny
 from numba_linear.commands.timing import measure
 
 #: Seconds for each ratio.
@@ -56,3 +57,24 @@ class Dot:
 
     def track_ratio_compiled(self, shape, dtype):
         return ratio(peers.compiled, "forward", shape, dtype, 1)
+
+
+class Tiny:
+    """Small layers inside @njit, against plain loops and `np.dot`."""
+
+    version = "1"
+    params = (
+        ("forward", "grad_input", "grad_weight", "backward"),
+        ((1, 3, 3), (1, 4, 16), (4, 8, 8), (1, 64, 64)),
+        DTYPES,
+    )
+    param_names = ("operation", "shape", "dtype")
+    unit = "our time / the better peer's"
+    timeout = 600
+
+    def setup(self, operation, shape, dtype):
+        need("scipy")
+        set_threads(1)
+
+    def track_ratio_tiny(self, operation, shape, dtype):
+        return ratio(tiny.contest, operation, shape, dtype, 1)

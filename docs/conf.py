@@ -19,6 +19,7 @@ sys.path.insert(0, str(here / "figures"))
 import cluster  # noqa: E402
 import error  # noqa: E402
 import performance  # noqa: E402
+import policy  # noqa: E402
 import pytorch  # noqa: E402
 import rows  # noqa: E402
 
@@ -45,6 +46,7 @@ myst_substitutions = {
     **rows.words(),
     **error.words(),
     **performance.words(),
+    **policy.words(),
     **pytorch.words(),
     **cluster.words(),
 }

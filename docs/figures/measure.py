@@ -1,5 +1,5 @@
 """Measure what the pages state: of bits (`rows`), of rounding errors (`error`), of time (`bench`,
-and on a cluster `cluster`).
+in a simulation `policy`, and on a cluster `cluster`).
 
 `python docs/figures/measure.py rows error bench cluster`, or some of them, writes a JSON file of
 each name into this folder; the pages and their figures follow when the site is next built. It
@@ -13,6 +13,7 @@ import sys
 
 import cluster
 import error
+import policy
 import pytorch
 import rows
 from common import HERE, write
@@ -35,6 +36,7 @@ MEASURES = {
     "error": error.measure,
     "bench": bench,
     "cluster": cluster.measure,
+    "policy": policy.measure,
 }
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 

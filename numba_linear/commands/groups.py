@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from numba_linear.commands import counted, cuda, peers
+from numba_linear.commands import counted, cuda, peers, tiny
 from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, Shape
 from numba_linear.commands.timing import Contestant
 
@@ -96,6 +96,26 @@ GROUPS = {
         SMALL,
         operations=(*LAYER, FORWARD_BACKWARD),
         quick=((1, 64, 64), (32, 64, 64), (16, 64, 10)),
+    ),
+    "tiny": Group(
+        "time of the faster of plain loops and np.dot / ours, in @njit",
+        (
+            (1, 3, 3),
+            (1, 4, 16),
+            (1, 16, 2),
+            (1, 8, 8),
+            (1, 32, 4),
+            (4, 8, 8),
+            (16, 3, 3),
+            (1, 24, 32),
+            (1, 64, 64),
+            (8, 32, 32),
+            (32, 64, 64),
+        ),
+        operations=(*LAYER, "backward"),
+        contest=tiny.contest,
+        threads="one",
+        needs="scipy",
     ),
     "one": Group(
         "best peer's time / ours",

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from numba_linear import backward, forward, grad_bias, grad_weight
+from numba_linear import backward, forward
 from numba_linear.commands.dataset import DIGITS, Dataset, load
 from numba_linear.commands.integers import floats, permutation
 
@@ -68,9 +68,9 @@ def train(x, labels, order, network, velocity):
         second = backward(g2, active, network.w2)
         g1 = second.input
         relu(g1, hidden)
-        # Nothing stands before the first layer, so nobody asks for its ∂L/∂x.
-        update(network.w1, velocity.w1, grad_weight(g1, batch))
-        update(network.b1, velocity.b1, grad_bias(g1))
+        first = backward(g1, batch, None)  # nobody wants the ∂L/∂x of the first layer
+        update(network.w1, velocity.w1, first.weight)
+        update(network.b1, velocity.b1, first.bias)
         update(network.w2, velocity.w2, second.weight)
         update(network.b2, velocity.b2, second.bias)
     return total
