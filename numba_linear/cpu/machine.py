@@ -167,9 +167,8 @@ def column(typingctx, tiling, rows):
 
 @intrinsic(prefer_literal=True)
 def tile(typingctx, tiling, rows, vectors):
-    """So many rows of vectors; of 1 / n of a vector for -n, which has at least 16 bytes."""
+    """So many rows of vectors, or of half a vector for -2."""
     if isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral):
         lanes, count = tiling.columns // 2, vectors.literal_value
-        columns = lanes * count if count > 0 else max(lanes // -count, 16 // tiling.size)
-        shape = tiling.of(rows.literal_value, columns)
+        shape = tiling.of(rows.literal_value, lanes * count if count > 0 else lanes // -count)
         return shape(tiling, rows, vectors), lambda context, *_: context.get_dummy_value()
