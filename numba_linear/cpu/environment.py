@@ -33,14 +33,20 @@ def read(builder, width, name):
             cgutils.get_or_insert_function(builder.module, function_type, name), []
         )
     slot = cgutils.alloca_once(builder, word)
+    at_slot(builder, name, slot)
+    return builder.load(slot)
+
+
+def at_slot(builder, name, slot):
+    slot = builder.bitcast(slot, ir.IntType(8).as_pointer())  # as older LLVMs have it
     function_type = ir.FunctionType(ir.VoidType(), [slot.type])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [slot])
-    return builder.load(slot)
 
 
 def write(builder, width, name, value):
     if width == 32:
-        value = cgutils.alloca_once_value(builder, value)
+        at_slot(builder, name, cgutils.alloca_once_value(builder, value))
+        return
     function_type = ir.FunctionType(ir.VoidType(), [value.type])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [value])
 

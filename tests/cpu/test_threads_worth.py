@@ -1,0 +1,41 @@
+"""By default threads start only where those that there are save at least 30 µs."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from numba_linear.cpu.machine import tiling_of_array
+from numba_linear.cpu.parallel import LAUNCH, WORKQUEUE_LAUNCH, saves
+
+
+@njit
+def worth(like, rows, cols, terms, threads, launch):
+    return saves(tiling_of_array(like), rows, cols, terms, threads, launch)
+
+
+# (K, n, m) of forward, in µs on one thread and on two threads of a quiet Zen 4.
+@pytest.mark.parametrize(
+    ("dtype", "K", "n", "m", "threads", "wanted"),
+    [
+        (np.float32, 256, 64, 128, 2, False),  # 39, 23
+        (np.float32, 128, 128, 128, 2, False),  # 39, 23
+        (np.float32, 256, 128, 128, 2, True),  # 75, 42
+        (np.float64, 128, 128, 128, 2, True),  # 76, 46
+        (np.float64, 64, 128, 128, 2, False),  # 39, 22
+        (np.float32, 256, 64, 128, 16, True),
+        (np.float32, 64, 128, 128, 1 << 20, False),  # 23 in all
+        (np.float32, 256, 256, 256, 1, False),
+        (np.float32, 10000, 16, 8, 2, False),  # 54, 29
+        (np.float32, 1, 512, 512, 2, False),  # 20, 11
+        (np.float64, 1, 1024, 1024, 2, True),  # 126, 67
+    ],
+)
+def test_a_launch_is_worth_it(dtype, K, n, m, threads, wanted):
+    assert worth(np.empty(0, dtype), K, m, n, threads, LAUNCH) == wanted
+
+
+def test_a_dear_launch_wants_more_work():
+    like = np.empty(0, np.float32)
+    for size, openmp, workqueue in ((128, False, False), (192, True, False), (512, True, True)):
+        assert worth(like, size, size, size, 2, LAUNCH) == openmp
+        assert worth(like, size, size, size, 2, WORKQUEUE_LAUNCH) == workqueue
