@@ -17,6 +17,7 @@ from numba.extending import intrinsic, overload
 from numba_linear import checks
 from numba_linear.calls import Calls, call_alone, call_on_threads
 from numba_linear.checks import (
+    FINE,
     LARGE,
     MEMORY,
     NO_THREADS,
@@ -34,7 +35,6 @@ from numba_linear.entry import (
     MEAN,
     NONE,
     SUM,
-    UNSURE,
     backward_of_samples,
     forward_of_samples,
     grad_bias_of_samples,
@@ -588,8 +588,8 @@ def backward(
 # --------------------------------------------------------------------------------------
 #
 # Each overload checks the types while compiling. What it gives Numba to compile is as little as
-# can be, for every caller compiles it anew: the call of a resident function that does what is
-# quickly seen to be right, that of one which takes anything, and the errors.
+# can be, for every caller compiles it anew: what does at once what is seen to be right, the call
+# of a resident function that takes anything, and the errors.
 
 
 def literal(type_):
@@ -767,10 +767,10 @@ def _forward(x, w, b=None, out=None, parallel=None):
 
     def call(x, w, b=None, out=None, parallel=None):
         mode = mode_of(parallel)
-        code = forward_of_samples(
+        done = forward_of_samples(
             tiling_of_array(x), samples(x), samples(w), samples(b), samples(out), mode
         )
-        if code == UNSURE or code == LARGE:
+        if done != FINE:
             code = run_forward(
                 operand(x, x, threads),
                 operand(x, w, threads),
@@ -778,10 +778,12 @@ def _forward(x, w, b=None, out=None, parallel=None):
                 operand(x, out, threads),
                 mode,
             )
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if code:
-            raise ArgumentError("forward", "mean", code, x.shape, w.shape, shape_of(b), out.shape)
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if code != FINE:
+                raise ArgumentError(
+                    "forward", "mean", code, x.shape, w.shape, shape_of(b), out.shape
+                )
         return out
 
     return chosen(optional(x, w), with_arrays, out, with_or_without_out, without_out, call)
@@ -819,17 +821,17 @@ def _grad_input(g, w, out=None, parallel=None):
 
     def call(g, w, out=None, parallel=None):
         mode = mode_of(parallel)
-        code = grad_input_of_samples(
+        done = grad_input_of_samples(
             tiling_of_array(g), samples(g), samples(w), samples(out), mode
         )
-        if code == UNSURE or code == LARGE:
+        if done != FINE:
             code = run_grad_input(
                 operand(g, g, threads), operand(g, w, threads), operand(g, out, threads), mode
             )
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if code:
-            raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, out.shape)
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if code != FINE:
+                raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, out.shape)
         return out
 
     return chosen(optional(g, w), with_arrays, out, with_or_without_out, without_out, call)
@@ -874,7 +876,7 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
 
     def call(g, x, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("grad_weight", reduction), mode_of(parallel)
-        code = grad_weight_of_samples(
+        done = grad_weight_of_samples(
             tiling_of_array(g),
             samples(g),
             samples(x),
@@ -882,7 +884,7 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
             reduction_over_samples(g, reduce),
             mode,
         )
-        if code == UNSURE or code == LARGE:
+        if done != FINE:
             code = run_grad_weight(
                 operand(g, g, threads),
                 operand(g, x, threads),
@@ -890,10 +892,10 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
                 reduce,
                 mode,
             )
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if code:
-            raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, out.shape)
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if code != FINE:
+                raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, out.shape)
         return out
 
     fresh = of_each_sample if literal(reduction) == "none" else without_out
@@ -924,15 +926,19 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
 
     def call(g, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("grad_bias", reduction), mode_of(parallel)
-        code = grad_bias_of_samples(
-            tiling_of_array(g), samples(g), samples(out), reduction_over_samples(g, reduce), mode
+        done = grad_bias_of_samples(
+            tiling_of_array(g),
+            samples(g),
+            samples(out),
+            reduction_over_samples(g, reduce),
+            mode,
         )
-        if code == UNSURE or code == LARGE:
+        if done != FINE:
             code = run_grad_bias(operand(g, g, threads), operand(g, out, threads), reduce, mode)
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if code:
-            raise ArgumentError("grad_bias", reduction, code, g.shape, out.shape)
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if code != FINE:
+                raise ArgumentError("grad_bias", reduction, code, g.shape, out.shape)
         return out
 
     fresh = of_each_sample if literal(reduction) == "none" else without_out
@@ -1007,7 +1013,7 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
     def call(g, x, w, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("backward", reduction), mode_of(parallel)
         dx, dw, db = out
-        code = backward_of_samples(
+        done = backward_of_samples(
             tiling_of_array(g),
             samples(g),
             samples(x),
@@ -1018,7 +1024,7 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
             reduction_over_samples(g, reduce),
             mode,
         )
-        if code == UNSURE or code == LARGE:
+        if done != FINE:
             code = run_backward(
                 operand(g, g, threads),
                 operand(g, x, threads),
@@ -1029,20 +1035,20 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
                 reduce,
                 mode,
             )
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if code:
-            raise ArgumentError(
-                "backward",
-                reduction,
-                code,
-                g.shape,
-                x.shape,
-                shape_of(w),
-                shape_of(dx),
-                dw.shape,
-                db.shape,
-            )
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if code != FINE:
+                raise ArgumentError(
+                    "backward",
+                    reduction,
+                    code,
+                    g.shape,
+                    x.shape,
+                    shape_of(w),
+                    shape_of(dx),
+                    dw.shape,
+                    db.shape,
+                )
         return out
 
     if optional(*outs.values()):
