@@ -146,8 +146,8 @@ def test_torch_s_number_of_threads_is_honoured(threads, monkeypatch):
         linear(x, w)
         linear(x[:1], w)
     # A launch where it pays, on as many threads as PyTorch has; else the caller's own.
-    assert [mode for _, mode in seen] == [False, False] + [None, False] * 3
-    assert [count for count, mode in seen if mode is None] == [2, 3, 4]
+    assert [mode for _, mode in seen] == [False, False] + [True, False] * 3
+    assert [count for count, mode in seen if mode] == [2, 3, 4]
     assert numba.get_num_threads() == before
 
 
