@@ -52,7 +52,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Gradients(NamedTuple):
-    """What `backward` returns: ∂L/∂x, ∂L/∂W and ∂L/∂b."""
+    """What `backward` returns: ∂L/∂x, None for a network's first layer, ∂L/∂W and ∂L/∂b."""
 
     input: Array
     weight: Array
@@ -479,7 +479,7 @@ def grad_bias(
 def backward(
     g: Array,
     x: Array,
-    w: Array,
+    w: Array | None,
     reduction: str = "mean",
     out: Gradients | None = None,
     parallel: bool | None = None,
@@ -494,14 +494,15 @@ def backward(
         ∂L/∂y; float32 or float64.
     x : ndarray, shape (n,) or (…, n)
         What `forward` was given, with the batch of g.
-    w : ndarray, shape (m, n)
-        The weight.
+    w : ndarray, shape (m, n), or None
+        The weight; None for a network's first layer, of which nobody wants ∂L/∂x.
     reduction : {"mean", "sum", "none"}
         What becomes of the samples' gradients: their mean (the default), their sum, which is what
         a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
         `@njit` it is written in the call, unless there is an `out`.
     out : Gradients, optional
-        Three arrays that take the results; none may overlap an input or another of them.
+        Three arrays that take the results; none may overlap an input or another of them. Without
+        w its `input` is None.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
         Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
@@ -510,7 +511,8 @@ def backward(
     Returns
     -------
     Gradients
-        `input`, never reduced, `weight` and `bias`: `out`, or new arrays.
+        `input`, never reduced, `weight` and `bias`: `out`, or new arrays. Without w `input` is not
+        computed, and None.
 
     Raises
     ------

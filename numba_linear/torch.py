@@ -98,8 +98,8 @@ def check(input: Any, weight: Any, bias: Any) -> None:
 get_num_threads, from_numpy = torch.get_num_threads, torch.from_numpy
 
 
-#: Multiply-adds from which a call uses PyTorch's number of threads. PyTorch starts its own as soon;
-#: the package's default, which waits until they save 30 µs, would fall behind.
+#: Multiply-adds from which a call uses PyTorch's number of threads. PyTorch starts its own as
+#: soon; the package's default, which waits until they save 30 µs, would fall behind.
 WORTH_A_LAUNCH = 1 << 19
 
 
