@@ -547,7 +547,8 @@ def backward(
                 dw = np.empty((g.shape[-1], x.shape[-1]), dtype)
             else:  # 90 ns less than with an empty batch
                 dw, db = np.empty(w.shape, dtype), np.empty(len(w), dtype)
-            gradients = Gradients(None if w is None else np.empty(x.shape, dtype), dw, db)
+            dx: Any = None if w is None else np.empty(x.shape, dtype)
+            gradients = Gradients(dx, dw, db)
         else:
             gradients = out
         dx, dw, db = gradients
