@@ -93,12 +93,12 @@ def compiled(operation: str, shape: Shape, dtype: str, threads: int) -> list[Con
 
     def ours(count: int) -> float:
         start = perf_counter()
-        _forwards(x, w, b, y, count)
+        forwards(count, x, w, b, y)
         return perf_counter() - start
 
     def dot(count: int) -> float:
         start = perf_counter()
-        _dots(x, wt, b, y, count)
+        dots(count, x, wt, b, y)
         return perf_counter() - start
 
     return [Contestant("numba_linear", ours), Contestant("np.dot", dot)]
@@ -169,13 +169,13 @@ def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 @njit
-def _forwards(x, w, b, y, count):
+def forwards(count, x, w, b, y):
     for _ in range(count):
         numba_linear.forward(x, w, b, out=y)
 
 
 @njit
-def _dots(x, wt, b, y, count):
+def dots(count, x, wt, b, y):
     for _ in range(count):
         np.dot(x, wt, y)
         for k in range(y.shape[0]):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 import numba_linear
-from numba_linear.commands.peers import Shape, operands
+from numba_linear.commands.peers import Shape, dots, forwards, operands
 from numba_linear.commands.timing import Contestant
 
 
@@ -24,9 +24,9 @@ def contest(operation: str, shape: Shape, dtype: str, threads: int) -> list[Cont
     gradients = numba_linear.Gradients(dxs, dw, db)
     runs: dict[str, list[tuple[str, Callable[..., None], tuple[Any, ...]]]] = {
         "forward": [
-            ("numba_linear", _forward, (xs, w, b, ys)),
+            ("numba_linear", forwards, (xs, w, b, ys)),
             ("loop", _forward_loops, (x, w, b, y)),
-            ("np.dot", _forward_dot, (x, wt, b, y)),
+            ("np.dot", dots, (x, wt, b, y)),
         ],
         "grad_input": [
             ("numba_linear", _grad_input, (gs, w, dxs)),
@@ -56,12 +56,6 @@ def _timed(name: str, function: Callable[..., None], arrays: tuple[Any, ...]) ->
 
 
 @njit
-def _forward(count, x, w, b, y):
-    for _ in range(count):
-        numba_linear.forward(x, w, b, y)
-
-
-@njit
 def _grad_input(count, g, w, dx):
     for _ in range(count):
         numba_linear.grad_input(g, w, dx)
@@ -83,15 +77,6 @@ def _backward(count, g, x, w, out):
 def _dot(count, a, b, out):
     for _ in range(count):
         np.dot(a, b, out)
-
-
-@njit
-def _forward_dot(count, x, wt, b, y):
-    for _ in range(count):
-        np.dot(x, wt, y)
-        for k in range(y.shape[0]):
-            for i in range(y.shape[1]):
-                y[k, i] += b[i]
 
 
 @njit

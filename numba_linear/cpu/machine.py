@@ -137,7 +137,6 @@ tiling_of_array = retype(lambda array: tiling_for(array.dtype))
 alone = retype(lambda tiling: tiling.alone)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
-number = retype(lambda tiling: tiling.of(1, 1))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
