@@ -416,7 +416,7 @@ def commands(gpu, monkeypatch):
 
 def test_verify(commands, monkeypatch):
     monkeypatch.setattr(verify, "SHAPES", ((3, 5, 7), (1, 257, 2), (0, 3, 4)))
-    column = verify._compare("float32", "cuda")
+    column = verify._compare("float32", "cuda", (None,))
     assert not column.differences and column.digest == column.digest_of_equations
     assert column.compared["forward"] == 3 and column.compared["grad_bias mean"] == 2
     assert commands.launches["contract"] > 20
@@ -425,7 +425,7 @@ def test_verify(commands, monkeypatch):
 def test_verify_finds_a_difference(commands, monkeypatch):
     monkeypatch.setattr(verify, "SHAPES", ((3, 5, 7),))
     commands.change = unfused
-    column = verify._compare("float32", "cuda")
+    column = verify._compare("float32", "cuda", (None,))
     assert any("cuda: " in difference for difference in column.differences)
 
 
