@@ -69,7 +69,7 @@ def wrong():
         ValueError,
         "input has 0 dimensions; wanted shape (…, n)",
     )
-    yield (x, torch.ones(3)), ValueError, "weight has 1 dimensions; wanted shape (m, n)"
+    yield (x, torch.ones(3)), ValueError, "weight has 1 dimension; wanted shape (m, n)"
     yield (x, torch.ones(2, 4, 3)), ValueError, "weight has 3 dimensions; wanted shape (m, n)"
     yield (x, w, torch.ones(1, 4)), ValueError, "bias has 2 dimensions; wanted shape (m,)"
     yield (
