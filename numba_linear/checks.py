@@ -2,8 +2,8 @@
 
 What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree.
 Types are checked by `check_types` (from Python when a call fails, inside `@njit` while compiling);
-shapes by compiled code in `layer.py`, which returns a nonzero code, and `check_values` then finds
-the words.
+shapes by compiled code in `entry.py`, which returns a nonzero code, for which `message_of` then
+finds the words.
 """
 
 from collections.abc import Callable

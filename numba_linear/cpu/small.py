@@ -56,13 +56,13 @@ def contract_small(tiling, problem: Problem, bias_step):
     """The problem, with A, B, C and the bias, whose numbers lie `bias_step` bytes apart, of any
     strides."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
-    lanes = columns_of(tiling) // 2
+    lanes, packed = columns_of(tiling) // 2, scratch(PACKED)
     if fills_vectors(tiling, problem, bias_step):
         if b.row != item_bytes(tiling):
             if cols >= 2 * lanes:
-                in_packed_vectors(tiling, tile(tiling, 4, 2), problem)
+                in_packed_vectors(tiling, tile(tiling, 4, 2), problem, packed)
             else:
-                in_packed_vectors(tiling, tile(tiling, 4, 1), problem)
+                in_packed_vectors(tiling, tile(tiling, 4, 1), problem, packed)
         elif rows < 4 and cols >= 2 * lanes:
             in_vectors(tile(tiling, 1, 2), problem)
         elif rows < 4:
@@ -90,10 +90,10 @@ def contract_small(tiling, problem: Problem, bias_step):
 
 
 @inlined
-def in_packed_vectors(tiling, shape, problem):
+def in_packed_vectors(tiling, shape, problem, packed):
     """As `in_vectors`, of a B that is transposed before, as many columns as the shape has."""
     a, b, c, rows, cols, terms, bias, divisor, _ = problem
-    width, size, packed = columns_of(shape), item_bytes(shape), scratch(PACKED)
+    width, size = columns_of(shape), item_bytes(shape)
     for next_column in range(0, cols, width):
         j = min(next_column, cols - width)
         pack_b(tiling, from_number(b, j, 0), width, terms, width, packed)

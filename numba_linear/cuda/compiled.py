@@ -141,7 +141,7 @@ def read(path: Path, key: str) -> bytes | None:
 
 
 def write(path: Path, key: str, code: bytes) -> bool:
-    """Whether the file could be written: whole or not at all, whoever else writes it."""
+    """Whether the file could be written; it is whole or not there, also if others write it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)

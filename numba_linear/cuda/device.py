@@ -186,7 +186,7 @@ def empty(place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[A
         "shape": shape,
         "typestr": dtype.str,
         "data": (memory.address, False),
-        # Also the default stream, so that whoever reads on another one waits.
+        # Also the default stream, so that a reader on another stream waits.
         "stream": place.stream.handle,
     }
     return numba_cuda.as_cuda_array(memory, sync=False), memory.address
