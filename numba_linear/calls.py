@@ -11,29 +11,15 @@ import numpy as np
 from numba import config, types
 from numba.core.compiler_lock import global_compiler_lock
 
-from numba_linear.checks import NO_THREADS
-from numba_linear.cpu.launch import missing_threads
-from numba_linear.cpu.parallel import PARALLEL, SERIAL
 from numba_linear.operand import Operand
 
 Call = Callable[..., int]
 Calls = dict[np.dtype[Any], Call]
 
 
-def call_alone(run: Any, kind: types.Type, calls: Calls) -> Call:
-    """A call of `entry` on the caller's thread, for the table `calls`."""
-    if interprets():
-        return interpreted_call(run, calls)
-    return compiled(run, Operand(kind))
-
-
-def call_on_threads(run: Any, kind: types.Type, alone: Calls, calls: Calls) -> Call:
-    """The same with threads, beside the one without in the table `alone`."""
-    if interprets():
-        return interpreted_call(run, calls)
-    if missing_threads():
-        return call_without_threads(alone, calls)
-    return compiled(run, Operand(kind, threads=True))
+def call_of(run: Any, kind: types.Type, calls: Calls) -> Call:
+    """A call of `entry` for a dtype, to be kept in the table `calls`."""
+    return interpreted_call(run, calls) if interprets() else compiled(run, Operand(kind))
 
 
 def interprets() -> bool:
@@ -69,24 +55,5 @@ def interpreted_call(run: Any, calls: Calls) -> Call:
             return by_equations(first, *others)
         calls.pop(first.dtype, None)
         raise KeyError(first.dtype)
-
-    return call
-
-
-def call_without_threads(alone: Calls, calls: Calls) -> Call:
-    """The call on the caller's thread, as long as Numba is told of threads that it can not start.
-
-    Where threads are demanded it returns NO_THREADS.
-    """
-    layer = config.THREADING_LAYER
-
-    def call(first: Any, *others: Any) -> int:
-        *operands, mode = others
-        if config.THREADING_LAYER != layer:
-            calls.pop(first.dtype, None)
-            raise KeyError(first.dtype)
-        return (
-            NO_THREADS if mode & PARALLEL else alone[first.dtype](first, *operands, mode | SERIAL)
-        )
 
     return call

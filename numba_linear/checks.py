@@ -1,9 +1,9 @@
 """Every check of a call's arguments and every error message, once for both worlds.
 
 What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree.
-Types are checked by `check_types` (from Python when a call fails, inside `@njit` while compiling);
-shapes by compiled code in `entry.py`, which returns a nonzero code, for which `message_of` then
-finds the words.
+Types are checked by `check_types`, from Python when a call fails and inside `@njit` while
+compiling. Shapes are checked by compiled code (`entry.py`, `operand.conforming`) from the same
+table: it returns a code, for which `message_of` finds the words.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,9 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import as_dtype
 
-REDUCTIONS = ("mean", "sum", "none")
+from numba_linear.codes import EMPTY_MEAN, OVERLAP
 
-#: Codes that compiled checks return; LARGE asks for threads, and from OVERLAP on they name the
-#: overlapping pair.
-FINE, SHAPES, EMPTY_MEAN, LARGE, MEMORY, OVERLAP = 0, 1, 2, 3, 4, 16
-#: What stands in for code with threads returns, where Numba has none.
-NO_THREADS = 15
+REDUCTIONS = ("mean", "sum", "none")
 
 #: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
 LETTERS = {
@@ -46,6 +42,20 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
     }[operation]
 
 
+#: Arguments that may be None.
+OPTIONAL = {"forward": ("b",), "backward": ("w", "out.input")}
+
+
+def layout_of(operation: str, reduction: str) -> int:
+    """The letters as `entry.refusal` takes them: a hexadecimal digit for each array."""
+    layout = 0
+    arrays = LETTERS[operation] | out_letters(operation, reduction)
+    for i, (name, letters) in enumerate(arrays.items()):
+        digit = ("n" in letters) + 2 * ("m" in letters) + 4 * ("…" in letters)
+        layout |= (digit + 8 * (name in OPTIONAL.get(operation, ()))) << 4 * i
+    return layout
+
+
 def no_memory(operation: str) -> str:
     return f"{operation}: there is no memory to work in"
 
@@ -58,40 +68,45 @@ def no_threads(operation: str, parallel: Any, reason: str) -> str:
 
 
 class Worded(ValueError):
-    """A plain ValueError, for which compiled code has only the arguments of a message.
+    """An error for which compiled code has only the arguments of a message.
 
     Numba raises by calling a class. What this one makes is of no class of its own: it is what the
     call from Python raises, and can be copied and pickled.
     """
 
-    words: Callable[..., str]
+    made: Callable[..., Exception]
 
     def __new__(cls, *arguments: Any) -> Any:
-        if isinstance(arguments[0], ValueError):  # Python 3.11 calls again, with what it was given
+        if isinstance(arguments[0], Exception):  # Python 3.11 calls again, with what it was given
             return arguments[0]
-        return ValueError(cls.words(*arguments))
+        return cls.made(*arguments)
 
 
 class ArgumentError(Worded):
     """A wrong argument found by compiled code, with the message that Python's check gives."""
 
     @staticmethod
-    def words(operation: str, reduction: str, code: int, *shapes: tuple[int, ...]) -> str:
+    def made(operation: str, reduction: str, code: int, *shapes: tuple[int, ...]) -> Exception:
         names = [*LETTERS[operation], *out_letters(operation, reduction)]
-        given = {
-            name: shape
-            for name, shape in zip(names, shapes, strict=True)
-            if shape and -1 not in shape
-        }
-        return message_of(operation, reduction, code, given)
+        given = {name: shape for name, shape in zip(names, shapes, strict=True) if shape}
+        missing = [name for name, shape in given.items() if -1 in shape]
+        given = {name: shape for name, shape in given.items() if name not in missing}
+        both = "w" in given, "out.input" in given  # or neither, where each may be None
+        try:
+            for name in missing:
+                if name not in OPTIONAL.get(operation, ()) or (name != "b" and any(both)):
+                    check_types(operation, reduction, {name: Given("None")}, {})
+        except TypeError as error:
+            return error
+        return ValueError(message_of(operation, reduction, code, given))
 
 
 class ReductionError(Worded):
     """An unknown reduction found by compiled code."""
 
     @staticmethod
-    def words(operation: str, reduction: str) -> str:
-        return unknown_reduction(operation, reduction)
+    def made(operation: str, reduction: str) -> Exception:
+        return ValueError(unknown_reduction(operation, reduction))
 
 
 class Given(NamedTuple):

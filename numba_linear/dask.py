@@ -28,7 +28,7 @@ except ImportError as error:
 
 import numba_linear
 from numba_linear import checks
-from numba_linear.checks import FINE
+from numba_linear.codes import FINE
 from numba_linear.equations import LEAF
 from numba_linear.interpreted import refusal
 from numba_linear.layer import Gradients

@@ -1,30 +1,44 @@
-"""The layer compiled: each call checks its operands' shapes and gives its sum to the engine.
+"""The layer compiled: each call checks its operands' shapes and gives its sums to the engine.
 
-Every function returns a code of `checks`: FINE, or what is wrong, and then nothing has been
-written; or MEMORY, and then what `out` holds is not defined.
+Every function returns a code: FINE; or what is wrong, and then nothing has been written; or
+MEMORY, and then what `out` holds is not defined.
 """
 
-from numba import types
-from numba.extending import intrinsic
+from typing import NamedTuple
 
-from numba_linear.checks import EMPTY_MEAN, FINE, LARGE, MEMORY, OVERLAP, SHAPES
-from numba_linear.cpu.compiler import inlined
-from numba_linear.cpu.contract import gives_sums
+from numba_linear.checks import layout_of
+from numba_linear.codes import (
+    EMPTY_MEAN,
+    FINE,
+    MEAN,
+    MEMORY,
+    NONE,
+    OVERLAP,
+    SERIAL,
+    SHAPES,
+    SUM,
+)
+from numba_linear.cpu.engine import contract, contract_at_once
 from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
-from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.parallel import LAUNCH, PARALLEL, SERIAL, contract_into, saves
-from numba_linear.cpu.problem import Problem
-from numba_linear.cpu.resident import resident
-from numba_linear.cpu.small import contract_small, is_small
-from numba_linear.operand import Operand, Samples, address, apart, dim, ndim, stride, writable
-
-#: Reductions over the batch.
-MEAN, SUM, NONE = 0, 1, 2
-
-#: Threads whose number is not known yet: as many as save most.
-MANY = 1 << 20
+from numba_linear.cpu.matrix import Matrix, transposed
+from numba_linear.cpu.plan import is_small
+from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.small import contract_small
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import resident
+from numba_linear.operand import (
+    Operand,
+    Samples,
+    address,
+    as_samples,
+    conforming,
+    dim,
+    ndim,
+    stride,
+    writable,
+)
 
 #: What a quick check returns instead of a code: the whole check decides.
 UNSURE = -1
@@ -36,24 +50,8 @@ UNSURE = -1
 
 
 @inlined
-def same_batch(x, y, own):
-    """Whether y's dimensions but its last `own` are x's but its last."""
-    if ndim(x) < 1 or ndim(y) - own != ndim(x) - 1:
-        return False
-    for d in range(ndim(x) - 1):
-        if dim(x, d) != dim(y, d):
-            return False
-    return True
-
-
-@inlined
-def last(x, back=1):
-    return dim(x, ndim(x) - back)
-
-
-@inlined
-def is_matrix(w, m, n):
-    return ndim(w) == 2 and dim(w, 0) == m and dim(w, 1) == n
+def last(x):
+    return dim(x, ndim(x) - 1)
 
 
 @inlined
@@ -152,6 +150,65 @@ def interleaved(x: Operand, y: Operand, size) -> int:
     return 1 if apart >= x_row + size and step - apart >= y_row + size else 0
 
 
+class Others(NamedTuple):
+    """The arrays of a call but the first, inputs and then outs, and any in the place of those
+    that it does not have."""
+
+    second: Operand
+    third: Operand
+    fourth: Operand
+    fifth: Operand
+    sixth: Operand
+
+
+#: In a layout, a hexadecimal digit for each array, from the lowest: which letters it has, m before
+#: n; whether a batch before them; and whether it may be None.
+LETTER_N, LETTER_M, BATCH, OPTIONAL = 1, 2, 4, 8
+
+
+@resident
+def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
+    """The code for a call's arrays, of which so many are inputs."""
+    second, third, fourth, fifth, sixth = others
+    arrays = (first, second, third, fourth, fifth, sixth)
+    m, n, arguments = -1, -1, 0
+    while layout >> 4 * arguments:
+        a, letters = arrays[arguments], layout >> 4 * arguments
+        arguments += 1
+        if letters & OPTIONAL and ndim(a) == -1:
+            continue
+        own = letters // LETTER_M % 2 + letters % 2
+        batch = ndim(a) - own
+        if batch < 0 or (batch > 0 and not letters & BATCH):
+            return SHAPES
+        if letters & BATCH:  # that of the first array, which has one
+            if batch != ndim(first) - 1:
+                return SHAPES
+            for d in range(batch):
+                if dim(a, d) != dim(first, d):
+                    return SHAPES
+        if letters & LETTER_M:
+            if m >= 0 and dim(a, batch) != m:
+                return SHAPES
+            m = dim(a, batch)
+        if letters & LETTER_N:
+            if n >= 0 and last(a) != n:
+                return SHAPES
+            n = last(a)
+        if arguments > inputs and not writable(a):
+            return SHAPES
+    if mean and count(first, 1) == 0:
+        return EMPTY_MEAN
+    size = item_bytes(tiling_of(first))
+    for i in range(inputs, arguments):
+        if ndim(arrays[i]) != -1:
+            low, high = reach(arrays[i])
+            for j in range(i):
+                if ndim(arrays[j]) != -1 and overlap(arrays[i], low, high, arrays[j], size):
+                    return OVERLAP + 8 * (i - inputs) + j
+    return FINE
+
+
 # --------------------------------------------------------------------------------------
 # Sums
 # --------------------------------------------------------------------------------------
@@ -169,25 +226,25 @@ def divisor_of(reduction, K):
 
 
 @resident
-def per_sample(a: Operand, out: Operand, mode, b: Matrix, bias, bias_step, cols, terms) -> int:
+def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols, terms) -> int:
     """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however their rows lie."""
     a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
     rows, runs = count(a, 1), 1
     if a_row == NO_STRIDE or out_row == NO_STRIDE:
         # those of the innermost batch dimension still lie evenly
-        rows, runs = last(a, 2), count(a, 2)
+        rows, runs = dim(a, ndim(a) - 2), count(a, 2)
         a_row, out_row = stride(a, ndim(a) - 2), stride(out, ndim(out) - 2)
     a_col, out_col = stride(a, ndim(a) - 1), stride(out, ndim(out) - 1)
-    failed = 0
+    code = 0
     for run in range(runs):
         a_at, out_at = address(a), address(out)
         if runs > 1:
             a_at += offset(a, 1, run * rows)
             out_at += offset(out, 1, run * rows)
         from_a, c = Matrix(a_at, a_row, a_col), Matrix(out_at, out_row, out_col)
-        problem = Problem(from_a, b, c, rows, cols, terms, bias, 0.0, 0)
-        failed += contract_into(tiling_of(a), mode, problem, bias_step)
-    return MEMORY if failed else FINE
+        problem = Problem(from_a, b, c, rows, cols, terms, after)
+        code = max(code, contract(tiling_of(a), problem, mode))
+    return code
 
 
 @inlined
@@ -228,40 +285,29 @@ def by_feature(x, copied):
 
 
 @resident
-def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode, sums) -> int:
-    """③–⑦ for each sample, or their mean or sum over the batch, and with the latter, in `sums`, if
-    it is not 0, ⑧–⑪."""
+def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
+    """③–⑦ for each sample, or their mean or sum over the batch."""
     tiling = tiling_of(g)
     K, m, n = count(g, 1), last(g), last(x)
     out_row, out_col = stride(out, ndim(out) - 2), stride(out, ndim(out) - 1)
-    failed = 0
+    code, after = 0, Epilogue(0, 0, 0.0)
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 2, k), out_row, out_col)
             a, b = by_sample(g, k), by_sample(x, k)
-            failed += contract_into(tiling, SERIAL, Problem(a, b, c, m, n, 1, 0, 0.0, 0), 0)
-        return MEMORY if failed else FINE
+            code = max(code, contract(tiling, Problem(a, b, c, m, n, 1, after), SERIAL))
+        return code
     g_copy, x_copy = gather(g), gather(x)
     if g_copy == NO_MEMORY or x_copy == NO_MEMORY:
-        failed = 1
+        code = max(code, MEMORY)
     else:
         a, b = by_feature(g, g_copy), by_feature(x, x_copy)
         c = Matrix(address(out), out_row, out_col)
-        divisor = divisor_of(reduction, K)
-        failed = contract_into(tiling, mode, Problem(a, b, c, m, n, K, 0, divisor, sums), 0)
+        mean = Epilogue(0, 0, divisor_of(reduction, K))
+        code = max(code, contract(tiling, Problem(a, b, c, m, n, K, mean), mode))
     release(max(g_copy, 0))
     release(max(x_copy, 0))
-    return MEMORY if failed else FINE
-
-
-@inlined
-def sums_with_weight(g, out_weight, out_bias, reduction):
-    """Whether `weight_sum` can give grad_bias besides, so that g is read once for both."""
-    size = item_bytes(tiling_of(g))
-    if reduction == NONE or stride(out_weight, 1) != size or stride(out_bias, 0) != size:
-        return False
-    a = Matrix(0, stride(g, ndim(g) - 1), 0)
-    return gives_sums(tiling_of(g), a, last(g), last(out_weight))
+    return code
 
 
 @resident
@@ -269,180 +315,36 @@ def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
     """⑧–⑪ for each sample, or their mean or sum over the batch: the terms are 1 · g."""
     tiling = tiling_of(g)
     K, m, out_col = count(g, 1), last(g), stride(out, ndim(out) - 1)
-    ones = Matrix(one(tiling), 0, 0)
-    failed = 0
+    ones, code, after = Matrix(one(tiling), 0, 0), 0, Epilogue(0, 0, 0.0)
     if reduction == NONE:
         for k in range(K):
             c = Matrix(address(out) + offset(out, 1, k), 0, out_col)
             b = by_sample(g, k)
-            failed += contract_into(tiling, SERIAL, Problem(ones, b, c, 1, m, 1, 0, 0.0, 0), 0)
-        return MEMORY if failed else FINE
+            code = max(code, contract(tiling, Problem(ones, b, c, 1, m, 1, after), SERIAL))
+        return code
     g_copy = gather(g)
     if g_copy == NO_MEMORY:
         return MEMORY
     c = Matrix(address(out), 0, out_col)
-    b, divisor = by_feature(g, g_copy), divisor_of(reduction, K)
-    failed = contract_into(tiling, mode, Problem(ones, b, c, 1, m, K, 0, divisor, 0), 0)
+    mean = Epilogue(0, 0, divisor_of(reduction, K))
+    code = contract(tiling, Problem(ones, by_feature(g, g_copy), c, 1, m, K, mean), mode)
     release(g_copy)
-    return MEMORY if failed else FINE
+    return code
 
 
 # --------------------------------------------------------------------------------------
 # Calls
 # --------------------------------------------------------------------------------------
-
-
-@intrinsic
-def threads_of(typingctx, x):
-    """Whether the call's code may use threads."""
-    return types.boolean(x), lambda context, *_: context.get_constant(types.boolean, x.threads)
-
-
-@inlined
-def large(tiling, mode, rows, cols, terms):
-    """Whether threads are wanted that the call's code does not have."""
-    if threads_of(tiling) or mode == SERIAL:
-        return False
-    return mode == PARALLEL or saves(tiling, rows, cols, terms, MANY, LAUNCH)
-
-
-@inlined
-def as_samples(x):
-    """An operand of up to two dimensions, or None."""
-    if ndim(x) == 2:
-        return Samples(Matrix(address(x), stride(x, 0), stride(x, 1)), dim(x, 0), dim(x, 1))
-    if ndim(x) == 1:
-        return Samples(Matrix(address(x), 0, stride(x, 0)), 1, dim(x, 0))
-    return Samples(Matrix(0, 0, 0), -1, 0)
+#
+# What most calls are, of one sample or a batch of one dimension, is done at once by the functions
+# `…_of_samples`, which the user's own code contains. They return UNSURE for what is not quickly
+# seen to be right, and `run_…`, which takes anything, decides.
 
 
 @inlined
 def are_samples(x, out, own):
     """Whether x is one sample or a batch of one dimension, and `out` has `own` dimensions."""
     return 0 < ndim(x) <= 2 and ndim(out) == own and writable(out)
-
-
-@inlined
-def transposed(m):
-    return Matrix(m.at, m.col, m.row)
-
-
-@inlined
-def at_once(tiling, problem, bias_step, mode):
-    """The sums of a call that has passed every check."""
-    if is_small(tiling, problem, bias_step):
-        contract_small(tiling, problem, bias_step)
-        return FINE
-    return contract_large(tiling, problem, bias_step, mode)
-
-
-@resident
-def contract_large(tiling, problem: Problem, bias_step, mode) -> int:
-    if large(tiling, mode, problem.rows, problem.cols, problem.terms):
-        return LARGE
-    return MEMORY if contract_into(tiling, mode, problem, bias_step) else FINE
-
-
-# What most calls are, of one sample or a batch of one dimension, is done at once by the functions
-# that follow. They return UNSURE for what is not quickly seen to be right: `run_…` decides.
-
-
-@inlined
-def forward_of_samples(tiling, x: Samples, w: Samples, b: Samples, y: Samples, mode) -> int:
-    if x.rows < 0 or not is_default():
-        return UNSURE
-    if x.cols != w.cols or y.rows != x.rows or y.cols != w.rows:
-        return UNSURE
-    size = item_bytes(tiling)
-    if not (apart(y, x, size) and apart(y, w, size)):
-        return UNSURE
-    bias, bias_step = 0, 0
-    if b.rows != -1:
-        if b.cols != w.rows or not apart(y, b, size):
-            return UNSURE
-        bias, bias_step = b.at.at, b.at.col
-    problem = Problem(x.at, w.at, y.at, x.rows, w.rows, x.cols, bias, 0.0, 0)
-    return at_once(tiling, problem, bias_step, mode)
-
-
-@resident(no_cpython_wrapper=False)
-def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
-    if are_samples(x, out, ndim(x)) and ndim(w) == 2 and abs(ndim(b)) == 1:
-        xs, ws, bs, ys = as_samples(x), as_samples(w), as_samples(b), as_samples(out)
-        code = forward_of_samples(tiling_of(x), xs, ws, bs, ys, mode)
-        if code != UNSURE:
-            return code
-    if ndim(x) < 1 or ndim(w) != 2 or ndim(out) < 1:
-        return SHAPES
-    n, m = last(x), dim(w, 0)
-    biased = ndim(b) != -1
-    if dim(w, 1) != n or not same_batch(x, out, 1) or last(out) != m or not writable(out):
-        return SHAPES
-    if biased and (ndim(b) != 1 or dim(b, 0) != m):
-        return SHAPES
-    size = item_bytes(tiling_of(x))
-    low, high = reach(out)
-    if overlap(out, low, high, x, size):
-        return OVERLAP
-    if overlap(out, low, high, w, size):
-        return OVERLAP + 1
-    if biased and overlap(out, low, high, b, size):
-        return OVERLAP + 2
-    if large(tiling_of(x), mode, count(x, 1), m, n):
-        return LARGE
-    bias, bias_step = (address(b), stride(b, 0)) if biased else (0, 0)
-    by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
-    former = set_default()
-    code = per_sample(x, out, mode, by_output, bias, bias_step, m, n)
-    restore(former)
-    return code
-
-
-@inlined
-def grad_input_of_samples(tiling, g: Samples, w: Samples, dx: Samples, mode) -> int:
-    if g.rows < 0 or not is_default():
-        return UNSURE
-    if g.cols != w.rows or dx.rows != g.rows or dx.cols != w.cols:
-        return UNSURE
-    size = item_bytes(tiling)
-    if not (apart(dx, g, size) and apart(dx, w, size)):
-        return UNSURE
-    problem = Problem(g.at, transposed(w.at), dx.at, g.rows, w.cols, w.rows, 0, 0.0, 0)
-    return at_once(tiling, problem, 0, mode)
-
-
-@resident(no_cpython_wrapper=False)
-def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
-    if are_samples(g, out, ndim(g)) and ndim(w) == 2:
-        gs, ws, dx = as_samples(g), as_samples(w), as_samples(out)
-        code = grad_input_of_samples(tiling_of(g), gs, ws, dx, mode)
-        if code != UNSURE:
-            return code
-    if ndim(g) < 1 or ndim(w) != 2 or ndim(out) < 1:
-        return SHAPES
-    m, n = last(g), dim(w, 1)
-    if dim(w, 0) != m or not same_batch(g, out, 1) or last(out) != n or not writable(out):
-        return SHAPES
-    size = item_bytes(tiling_of(g))
-    low, high = reach(out)
-    if overlap(out, low, high, g, size):
-        return OVERLAP
-    if overlap(out, low, high, w, size):
-        return OVERLAP + 1
-    if large(tiling_of(g), mode, count(g, 1), n, m):
-        return LARGE
-    former = set_default()
-    code = per_sample(g, out, mode, Matrix(address(w), stride(w, 1), stride(w, 0)), 0, 0, n, m)
-    restore(former)
-    return code
-
-
-@inlined
-def fits(g, out, own, reduction):
-    """Whether out has the batch of g before its last `own` dimensions, as the reduction asks."""
-    if reduction == NONE:
-        return same_batch(g, out, own)
-    return ndim(out) == own
 
 
 @inlined
@@ -457,20 +359,80 @@ def reduction_over(g, reduction):
     return SUM if ndim(g) == 1 else reduction
 
 
+forward_conforms = conforming("forward")
+FORWARD = layout_of("forward", "mean")
+
+
+@inlined
+def forward_of_samples(tiling, x: Samples, w: Samples, b: Samples, y: Samples, mode) -> int:
+    if not (forward_conforms(tiling, (x, w, b, y)) and is_default()):
+        return UNSURE
+    after = Epilogue(b.at.at, b.at.col, 0.0)
+    problem = Problem(x.at, w.at, y.at, x.rows, w.rows, x.cols, after)
+    return contract_at_once(tiling, problem, mode)
+
+
+@resident(no_cpython_wrapper=False)
+def run_forward(x: Operand, w: Operand, b: Operand, out: Operand, mode) -> int:
+    if are_samples(x, out, ndim(x)) and ndim(w) == 2 and abs(ndim(b)) == 1:
+        xs, ws, bs, ys = as_samples(x), as_samples(w), as_samples(b), as_samples(out)
+        code = forward_of_samples(tiling_of(x), xs, ws, bs, ys, mode)
+        if code != UNSURE:
+            return code
+    code = refusal(x, Others(w, b, out, x, x), FORWARD, 3, 0)
+    if code == FINE:
+        after = Epilogue(0, 0, 0.0)
+        if ndim(b) != -1:
+            after = Epilogue(address(b), stride(b, 0), 0.0)
+        by_output = Matrix(address(w), stride(w, 0), stride(w, 1))
+        former = set_default()
+        code = per_sample(x, out, mode, by_output, after, dim(w, 0), dim(w, 1))
+        restore(former)
+    return code
+
+
+grad_input_conforms = conforming("grad_input")
+GRAD_INPUT = layout_of("grad_input", "mean")
+
+
+@inlined
+def grad_input_of_samples(tiling, g: Samples, w: Samples, dx: Samples, mode) -> int:
+    if not (grad_input_conforms(tiling, (g, w, dx)) and is_default()):
+        return UNSURE
+    b, after = transposed(w.at), Epilogue(0, 0, 0.0)
+    problem = Problem(g.at, b, dx.at, g.rows, w.cols, w.rows, after)
+    return contract_at_once(tiling, problem, mode)
+
+
+@resident(no_cpython_wrapper=False)
+def run_grad_input(g: Operand, w: Operand, out: Operand, mode) -> int:
+    if are_samples(g, out, ndim(g)) and ndim(w) == 2:
+        gs, ws, dx = as_samples(g), as_samples(w), as_samples(out)
+        code = grad_input_of_samples(tiling_of(g), gs, ws, dx, mode)
+        if code != UNSURE:
+            return code
+    code = refusal(g, Others(w, out, g, g, g), GRAD_INPUT, 2, 0)
+    if code == FINE:
+        by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
+        former = set_default()
+        code = per_sample(g, out, mode, by_input, Epilogue(0, 0, 0.0), dim(w, 1), dim(w, 0))
+        restore(former)
+    return code
+
+
+grad_weight_conforms = conforming("grad_weight")
+GRAD_WEIGHT, GRAD_WEIGHTS = layout_of("grad_weight", "mean"), layout_of("grad_weight", "none")
+
+
 @inlined
 def grad_weight_of_samples(tiling, g: Samples, x: Samples, dw: Samples, reduction, mode) -> int:
-    if g.rows < 0 or not is_default():
-        return UNSURE
-    if x.rows != g.rows or dw.rows != g.cols or dw.cols != x.cols:
-        return UNSURE
-    size = item_bytes(tiling)
-    if not (apart(dw, g, size) and apart(dw, x, size)):
+    if not (grad_weight_conforms(tiling, (g, x, dw)) and is_default()):
         return UNSURE
     if not is_one_sum(g, reduction):
         return UNSURE
-    a, b, divisor = transposed(g.at), transposed(x.at), divisor_of(reduction, g.rows)
-    problem = Problem(a, b, dw.at, g.cols, x.cols, g.rows, 0, divisor, 0)
-    return at_once(tiling, problem, 0, mode)
+    a, b = transposed(g.at), transposed(x.at)
+    after = Epilogue(0, 0, divisor_of(reduction, g.rows))
+    return contract_at_once(tiling, Problem(a, b, dw.at, g.cols, x.cols, g.rows, after), mode)
 
 
 @resident(no_cpython_wrapper=False)
@@ -481,37 +443,28 @@ def run_grad_weight(g: Operand, x: Operand, out: Operand, reduction, mode) -> in
         code = grad_weight_of_samples(tiling_of(g), gs, xs, dw, reduce, mode)
         if code != UNSURE:
             return code
-    if ndim(out) < 2 or not same_batch(g, x, 1) or not fits(g, out, 2, reduction):
-        return SHAPES
-    if last(out, 2) != last(g) or last(out) != last(x) or not writable(out):
-        return SHAPES
-    if reduction == MEAN and count(g, 1) == 0:
-        return EMPTY_MEAN
-    size = item_bytes(tiling_of(g))
-    low, high = reach(out)
-    if overlap(out, low, high, g, size):
-        return OVERLAP
-    if overlap(out, low, high, x, size):
-        return OVERLAP + 1
-    if reduction != NONE and large(tiling_of(g), mode, last(g), last(x), count(g, 1)):
-        return LARGE
-    former = set_default()
-    code = weight_sum(g, x, out, reduction, mode, 0)
-    restore(former)
+    layout = GRAD_WEIGHTS if reduction == NONE else GRAD_WEIGHT
+    code = refusal(g, Others(x, out, g, g, g), layout, 2, reduction == MEAN)
+    if code == FINE:
+        former = set_default()
+        code = weight_sum(g, x, out, reduction, mode)
+        restore(former)
     return code
+
+
+grad_bias_conforms = conforming("grad_bias")
+GRAD_BIAS, GRAD_BIASES = layout_of("grad_bias", "mean"), layout_of("grad_bias", "none")
 
 
 @inlined
 def grad_bias_of_samples(tiling, g: Samples, db: Samples, reduction, mode) -> int:
-    if g.rows < 0 or db.rows != 1 or not is_default():
+    if not (grad_bias_conforms(tiling, (g, db)) and is_default()):
         return UNSURE
-    if db.cols != g.cols or not is_one_sum(g, reduction):
+    if not is_one_sum(g, reduction):
         return UNSURE
-    if not apart(db, g, item_bytes(tiling)):
-        return UNSURE
-    ones, divisor = Matrix(one(tiling), 0, 0), divisor_of(reduction, g.rows)
-    problem = Problem(ones, transposed(g.at), db.at, 1, g.cols, g.rows, 0, divisor, 0)
-    return at_once(tiling, problem, 0, mode)
+    ones, after = Matrix(one(tiling), 0, 0), Epilogue(0, 0, divisor_of(reduction, g.rows))
+    problem = Problem(ones, transposed(g.at), db.at, 1, g.cols, g.rows, after)
+    return contract_at_once(tiling, problem, mode)
 
 
 @resident(no_cpython_wrapper=False)
@@ -521,21 +474,17 @@ def run_grad_bias(g: Operand, out: Operand, reduction, mode) -> int:
         code = grad_bias_of_samples(tiling_of(g), gs, db, reduce, mode)
         if code != UNSURE:
             return code
-    if ndim(g) < 1 or ndim(out) < 1 or not fits(g, out, 1, reduction):
-        return SHAPES
-    if last(out) != last(g) or not writable(out):
-        return SHAPES
-    if reduction == MEAN and count(g, 1) == 0:
-        return EMPTY_MEAN
-    low, high = reach(out)
-    if overlap(out, low, high, g, item_bytes(tiling_of(g))):
-        return OVERLAP
-    if reduction != NONE and large(tiling_of(g), mode, 1, last(g), count(g, 1)):
-        return LARGE
-    former = set_default()
-    code = bias_sum(g, out, reduction, mode)
-    restore(former)
+    layout = GRAD_BIASES if reduction == NONE else GRAD_BIAS
+    code = refusal(g, Others(out, g, g, g, g), layout, 1, reduction == MEAN)
+    if code == FINE:
+        former = set_default()
+        code = bias_sum(g, out, reduction, mode)
+        restore(former)
     return code
+
+
+backward_conforms = conforming("backward")
+BACKWARD, BACKWARDS = layout_of("backward", "mean"), layout_of("backward", "none")
 
 
 @inlined
@@ -550,60 +499,26 @@ def backward_of_samples(
     reduction,
     mode,
 ) -> int:
-    K, m, n, size = g.rows, g.cols, x.cols, item_bytes(tiling)
-    if K < 0 or db.rows != 1 or not is_default():
+    if not (backward_conforms(tiling, (g, x, w, dx, dw, db)) and is_default()):
         return UNSURE
-    if x.rows != K or dw.rows != m or dw.cols != n or db.cols != m:
+    if w.rows != dx.rows and (w.rows == -1 or dx.rows == -1):
         return UNSURE
     if not is_one_sum(g, reduction):
         return UNSURE
-    if not (apart(dw, g, size) and apart(dw, x, size) and apart(dw, db, size)):
-        return UNSURE
-    if not (apart(db, g, size) and apart(db, x, size)):
-        return UNSURE
-    if w.rows != -1:
-        if w.rows != m or w.cols != n or dx.rows != K or dx.cols != n:
-            return UNSURE
-        if not (apart(dx, g, size) and apart(dx, x, size) and apart(dx, w, size)):
-            return UNSURE
-        if not (apart(dx, dw, size) and apart(dx, db, size)):
-            return UNSURE
-        if not (apart(dw, w, size) and apart(db, w, size)):
-            return UNSURE
-    a, ones, divisor = transposed(g.at), Matrix(one(tiling), 0, 0), divisor_of(reduction, K)
-    of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, 0, divisor, 0)
-    if not is_small(tiling, of_weight, 0):
+    K, m, n = g.rows, g.cols, x.cols
+    a, ones, none = transposed(g.at), Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0)
+    mean = Epilogue(0, 0, divisor_of(reduction, K))
+    of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
+    if not is_small(tiling, of_weight):
         return UNSURE
     if w.rows != -1:
-        of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, 0, 0.0, 0)
-        if not is_small(tiling, of_input, 0):
+        of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, none)
+        if not is_small(tiling, of_input):
             return UNSURE
-        contract_small(tiling, of_input, 0)
-    contract_small(tiling, of_weight, 0)
-    contract_small(tiling, Problem(ones, a, db.at, 1, m, K, 0, divisor, 0), 0)
+        contract_small(tiling, of_input)
+    contract_small(tiling, of_weight)
+    contract_small(tiling, Problem(ones, a, db.at, 1, m, K, mean))
     return FINE
-
-
-@resident
-def sums_of_backward(
-    g: Operand,
-    x: Operand,
-    w: Operand,
-    out_input: Operand,
-    out_weight: Operand,
-    out_bias: Operand,
-    reduction,
-    mode,
-) -> int:
-    """The three sums of a call that has passed every check; none for the input without w."""
-    sums = address(out_bias) if sums_with_weight(g, out_weight, out_bias, reduction) else 0
-    code = weight_sum(g, x, out_weight, reduction, mode, sums)  # MEMORY, or FINE, which is 0
-    if not sums:
-        code |= bias_sum(g, out_bias, reduction, mode)
-    if ndim(w) != -1:
-        by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
-        code |= per_sample(g, out_input, mode, by_input, 0, 0, last(x), last(g))
-    return code
 
 
 @resident(no_cpython_wrapper=False)
@@ -619,7 +534,7 @@ def run_backward(
 ) -> int:
     """Without w, for a network's first layer, there is no ∂L/∂x."""
     first = ndim(w) == -1
-    if first and ndim(out_input) != -1:
+    if first != (ndim(out_input) == -1):
         return SHAPES
     if are_samples(g, out_weight, 2) and are_samples(x, out_bias, 1) and ndim(x) == ndim(g):
         if first or (ndim(w) == 2 and ndim(out_input) == ndim(g) and writable(out_input)):
@@ -629,33 +544,17 @@ def run_backward(
             code = backward_of_samples(tiling_of(g), gs, xs, ws, dx, dw, db, reduce, mode)
             if code != UNSURE:
                 return code
-    if not same_batch(g, x, 1) or ndim(out_weight) < 2 or ndim(out_bias) < 1:
-        return SHAPES
-    m, n = last(g), last(x)
-    if not first:
-        if not is_matrix(w, m, n) or not same_batch(g, out_input, 1) or last(out_input) != n:
-            return SHAPES
-        if not writable(out_input):
-            return SHAPES
-    if not fits(g, out_weight, 2, reduction) or not fits(g, out_bias, 1, reduction):
-        return SHAPES
-    if last(out_weight, 2) != m or last(out_weight) != n or last(out_bias) != m:
-        return SHAPES
-    if not (writable(out_weight) and writable(out_bias)):
-        return SHAPES
-    if reduction == MEAN and count(g, 1) == 0:
-        return EMPTY_MEAN
-    size = item_bytes(tiling_of(g))
-    arrays = (g, x, w, out_input, out_weight, out_bias)
-    for i in range(3, 6):
-        if ndim(arrays[i]) != -1:
-            low, high = reach(arrays[i])
-            for j in range(i):
-                if ndim(arrays[j]) != -1 and overlap(arrays[i], low, high, arrays[j], size):
-                    return OVERLAP + 8 * (i - 3) + j
-    if large(tiling_of(g), mode, m, n, count(g, 1)):
-        return LARGE
-    former = set_default()
-    code = sums_of_backward(g, x, w, out_input, out_weight, out_bias, reduction, mode)
-    restore(former)
+    layout = BACKWARDS if reduction == NONE else BACKWARD
+    others = Others(x, w, out_input, out_weight, out_bias)
+    code = refusal(g, others, layout, 3, reduction == MEAN)
+    if code == FINE:
+        former = set_default()
+        code = weight_sum(g, x, out_weight, reduction, mode)
+        if code == FINE:
+            code = bias_sum(g, out_bias, reduction, mode)
+        if code == FINE and not first:
+            by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
+            after = Epilogue(0, 0, 0.0)
+            code = per_sample(g, out_input, mode, by_input, after, last(x), last(g))
+        restore(former)
     return code

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from numba_linear import equations
-from numba_linear.checks import EMPTY_MEAN, FINE, LETTERS, OVERLAP, REDUCTIONS, SHAPES, out_letters
+from numba_linear.checks import LETTERS, REDUCTIONS, out_letters
+from numba_linear.codes import EMPTY_MEAN, FINE, OVERLAP, SHAPES
 
 Array = np.ndarray[Any, Any]
 

@@ -5,7 +5,7 @@ because it is not compiled for the dtype yet or because an argument is wrong, `s
 why.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,26 +15,23 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from numba_linear import checks
-from numba_linear.calls import Calls, call_alone, call_on_threads
-from numba_linear.checks import (
+from numba_linear.calls import Calls, call_of
+from numba_linear.checks import ArgumentError, ReductionError, is_none
+from numba_linear.codes import (
+    AUTO,
     FINE,
-    LARGE,
-    MEMORY,
-    NO_THREADS,
-    ArgumentError,
-    ReductionError,
-    is_none,
-)
-from numba_linear.cpu.compiler import PLAIN
-from numba_linear.cpu.interrupts import uninterrupted
-from numba_linear.cpu.launch import missing_threads
-from numba_linear.cpu.machine import tiling_of_array
-from numba_linear.cpu.parallel import AUTO, PARALLEL, SERIAL
-from numba_linear.cpu.resident import refuse_ahead
-from numba_linear.entry import (
     MEAN,
+    MEMORY,
     NONE,
+    PARALLEL,
+    SERIAL,
     SUM,
+    WANTS_THREADS,
+)
+from numba_linear.cpu.launch import missing_threads
+from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.threads import enable_threads, needs_threads
+from numba_linear.entry import (
     backward_of_samples,
     forward_of_samples,
     grad_bias_of_samples,
@@ -46,7 +43,10 @@ from numba_linear.entry import (
     run_grad_input,
     run_grad_weight,
 )
-from numba_linear.operand import opened, operand, samples
+from numba_linear.jit.compiler import PLAIN
+from numba_linear.jit.interrupts import uninterrupted
+from numba_linear.jit.resident import refuse_ahead
+from numba_linear.operand import array_of, opened, operand, samples
 
 Array = np.ndarray[Any, Any]
 
@@ -70,65 +70,12 @@ REFUSED = (TypeError, AttributeError, KeyError, IndexError)
 # From Python
 # --------------------------------------------------------------------------------------
 
-#: The compiled calls by dtype, on the caller's thread and on several; `settle` fills them.
+#: The compiled calls by dtype; `settle` fills them.
 FORWARD: Calls = {}
-FORWARD_THREADS: Calls = {}
 GRAD_INPUT: Calls = {}
-GRAD_INPUT_THREADS: Calls = {}
 GRAD_WEIGHT: Calls = {}
-GRAD_WEIGHT_THREADS: Calls = {}
 GRAD_BIAS: Calls = {}
-GRAD_BIAS_THREADS: Calls = {}
 BACKWARD: Calls = {}
-BACKWARD_THREADS: Calls = {}
-
-
-@uninterrupted()
-def settle(
-    run: Any,
-    alone: Calls,
-    threads: Calls,
-    operation: str,
-    reduction: Any,
-    inputs: dict[str, Any],
-    outs: dict[str, Any],
-    parallel: Any,
-    refusal: int | Exception,
-) -> list[Any]:
-    """Raise for what is wrong with a refused call, or make ready what it needs to be tried again.
-
-    Returns its arrays, of subclasses that are right for the base class.
-    """
-    checks.check_reduction(operation, reduction)
-    checks.check_parallel(
-        operation, parallel, isinstance(parallel, Hashable) and parallel in MODES
-    )
-    checks.check_types(
-        operation,
-        reduction,
-        {name: checks.given_value(value) for name, value in inputs.items()},
-        {name: checks.given_value(value) for name, value in outs.items()},
-    )
-    arrays = inputs | outs
-    plain = {name: plain_array(a) for name, a in arrays.items()}
-    same = all(plain[name] is arrays[name] for name in arrays)
-    if refusal == MEMORY:
-        raise MemoryError(checks.no_memory(operation))
-    if refusal == NO_THREADS:
-        raise RuntimeError(checks.no_threads(operation, parallel, missing_threads()))
-    if same and isinstance(refusal, int):
-        shapes = {name: a.shape for name, a in arrays.items()}
-        raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
-    dtype = next(iter(plain.values())).dtype
-    kind = types.float32 if dtype.itemsize == 4 else types.float64
-    if dtype not in alone:
-        alone[dtype] = call_alone(run, kind, alone)
-    elif isinstance(refusal, KeyError):  # another thread may have been quicker
-        if dtype not in threads:
-            threads[dtype] = call_on_threads(run, kind, alone, threads)
-    elif same and isinstance(refusal, Exception):
-        raise refusal
-    return list(plain.values())
 
 
 class ends_at_the_call:
@@ -146,6 +93,85 @@ class ends_at_the_call:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None and str(error).startswith(self.words):
             error.__traceback__ = None
+
+
+def again(
+    call: Callable[..., Any],
+    run: Any,
+    calls: Calls,
+    refusal: int | Exception,
+    inputs: dict[str, Any],
+    out: Any,
+    parallel: Any,
+    **words: Any,
+) -> Any:
+    """A refused call once more, when what it lacked is ready; or raise for what is wrong."""
+    operation = call.__name__
+    optional = checks.OPTIONAL.get(operation, ())
+    given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
+    with ends_at_the_call(operation):
+        outs = {} if out is None else {"out": out}
+        if operation == "backward" and outs:
+            checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
+            outs = {f"out.{name}": a for name, a in out._asdict().items()}
+            if inputs["w"] is None:
+                checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+        plain = settle(
+            run, calls, operation, words.get("reduction", "mean"), given, outs, parallel, refusal
+        )
+        if operation == "backward" and outs:
+            fields: Any = (plain.get(f"out.{name}") for name in Gradients._fields)
+            words["out"] = Gradients(*fields)
+        elif outs:
+            words["out"] = plain["out"]
+        result = call(**{n: plain.get(n) for n in inputs}, **words, parallel=parallel)
+    return result if out is None else out
+
+
+@uninterrupted()
+def settle(
+    run: Any,
+    calls: Calls,
+    operation: str,
+    reduction: Any,
+    inputs: dict[str, Any],
+    outs: dict[str, Any],
+    parallel: Any,
+    refusal: int | Exception,
+) -> dict[str, Any]:
+    """Raise for what is wrong with a refused call, or make ready what it needs to be tried again.
+
+    Returns its arrays, of subclasses that are right for the base class.
+    """
+    checks.check_reduction(operation, reduction)
+    checks.check_parallel(
+        operation, parallel, isinstance(parallel, Hashable) and parallel in MODES
+    )
+    checks.check_types(
+        operation,
+        reduction,
+        {name: checks.given_value(value) for name, value in inputs.items()},
+        {name: checks.given_value(value) for name, value in outs.items()},
+    )
+    arrays = inputs | outs
+    plain = {name: plain_array(a) for name, a in arrays.items()}
+    same = all(plain[name] is arrays[name] for name in arrays)
+    dtype = next(iter(plain.values())).dtype
+    kind = types.float32 if dtype.itemsize == 4 else types.float64
+    if refusal == MEMORY:
+        raise MemoryError(checks.no_memory(operation))
+    if refusal == WANTS_THREADS:
+        reason = enable_threads(kind)
+        if reason and parallel:
+            raise RuntimeError(checks.no_threads(operation, parallel, reason))
+    elif same and isinstance(refusal, int):
+        shapes = {name: a.shape for name, a in arrays.items()}
+        raise ValueError(checks.message_of(operation, reduction, refusal, shapes))
+    elif dtype not in calls:
+        calls[dtype] = call_of(run, kind, calls)
+    elif same and isinstance(refusal, Exception) and not isinstance(refusal, KeyError):
+        raise refusal  # of a KeyError another thread may have removed the cause
+    return plain
 
 
 def plain_array(a: Array) -> Array:
@@ -210,39 +236,21 @@ def forward(
     array([[ 8., 24.],
            [ 8., 33.]])
     """
-    refusal: Any = None
+    refusal: Any
     try:
-        mode = MODES[parallel]
         if out is not None:
             y = out
         elif x.ndim == 2:  # 140 ns less than for any number of dimensions
             y = np.empty((len(x), len(w)), x.dtype)
         else:
             y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
-        refusal = FORWARD[x.dtype](x, w, b, y, mode)
-        if refusal == LARGE:
-            refusal = FORWARD_THREADS[x.dtype](x, w, b, y, mode)
+        refusal = FORWARD[x.dtype](x, w, b, y, MODES[parallel])
         if not refusal:
             return y
     except REFUSED as error:
         refusal = error
-    inputs = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
-    outs = {} if out is None else {"out": out}
-    with ends_at_the_call("forward"):
-        plain = settle(
-            run_forward,
-            FORWARD,
-            FORWARD_THREADS,
-            "forward",
-            "mean",
-            inputs,
-            outs,
-            parallel,
-            refusal,
-        )
-        b_plain = None if b is None else plain[2]
-        y = forward(plain[0], plain[1], b_plain, plain[-1] if outs else None, parallel)
-    return y if out is None else out
+    inputs = {"x": x, "w": w, "b": b}
+    return again(forward, run_forward, FORWARD, refusal, inputs, out, parallel)
 
 
 def grad_input(
@@ -284,37 +292,21 @@ def grad_input(
     >>> grad_input(np.array([1.0, 10.0]), w)
     array([21., 10., -1.])
     """
-    refusal: Any = None
+    refusal: Any
     try:
-        mode = MODES[parallel]
         if out is not None:
             dx = out
         elif g.ndim == 2:
             dx = np.empty((len(g), w.shape[1]), g.dtype)
         else:
             dx = np.empty(g.shape[:-1] + w.shape[1:], g.dtype)
-        refusal = GRAD_INPUT[g.dtype](g, w, dx, mode)
-        if refusal == LARGE:
-            refusal = GRAD_INPUT_THREADS[g.dtype](g, w, dx, mode)
+        refusal = GRAD_INPUT[g.dtype](g, w, dx, MODES[parallel])
         if not refusal:
             return dx
     except REFUSED as error:
         refusal = error
-    outs = {} if out is None else {"out": out}
-    with ends_at_the_call("grad_input"):
-        plain = settle(
-            run_grad_input,
-            GRAD_INPUT,
-            GRAD_INPUT_THREADS,
-            "grad_input",
-            "mean",
-            {"g": g, "w": w},
-            outs,
-            parallel,
-            refusal,
-        )
-        dx = grad_input(plain[0], plain[1], plain[-1] if outs else None, parallel)
-    return dx if out is None else out
+    inputs = {"g": g, "w": w}
+    return again(grad_input, run_grad_input, GRAD_INPUT, refusal, inputs, out, parallel)
 
 
 def grad_weight(
@@ -370,38 +362,23 @@ def grad_weight(
     array([[  6.5,   8.5,  10.5],
            [ 65. ,  85. , 105. ]])
     """
-    refusal: Any = None
+    refusal: Any
     try:
         reduce = REDUCTIONS[reduction]
-        mode = MODES[parallel]
         if out is None:
             shape = g.shape[-1], x.shape[-1]
             dw = np.empty(g.shape[:-1] + shape if reduce == NONE else shape, g.dtype)
         else:
             dw = out
-        refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, mode)
-        if refusal == LARGE:
-            refusal = GRAD_WEIGHT_THREADS[g.dtype](g, x, dw, reduce, mode)
+        refusal = GRAD_WEIGHT[g.dtype](g, x, dw, reduce, MODES[parallel])
         if not refusal:
             return dw
     except REFUSED as error:
         refusal = error
-    outs = {} if out is None else {"out": out}
-    inputs = {"g": g, "x": x}
-    with ends_at_the_call("grad_weight"):
-        plain = settle(
-            run_grad_weight,
-            GRAD_WEIGHT,
-            GRAD_WEIGHT_THREADS,
-            "grad_weight",
-            reduction,
-            inputs,
-            outs,
-            parallel,
-            refusal,
-        )
-        dw = grad_weight(plain[0], plain[1], reduction, plain[-1] if outs else None, parallel)
-    return dw if out is None else out
+    inputs, run = {"g": g, "x": x}, run_grad_weight
+    return again(
+        grad_weight, run, GRAD_WEIGHT, refusal, inputs, out, parallel, reduction=reduction
+    )
 
 
 def grad_bias(
@@ -444,36 +421,20 @@ def grad_bias(
     >>> grad_bias(np.array([[1.0, 10.0], [3.0, 30.0]]))
     array([ 2., 20.])
     """
-    refusal: Any = None
+    refusal: Any
     try:
         reduce = REDUCTIONS[reduction]
-        mode = MODES[parallel]
         if out is None:
             db = np.empty(g.shape if reduce == NONE else g.shape[-1:], g.dtype)
         else:
             db = out
-        refusal = GRAD_BIAS[g.dtype](g, db, reduce, mode)
-        if refusal == LARGE:
-            refusal = GRAD_BIAS_THREADS[g.dtype](g, db, reduce, mode)
+        refusal = GRAD_BIAS[g.dtype](g, db, reduce, MODES[parallel])
         if not refusal:
             return db
     except REFUSED as error:
         refusal = error
-    outs = {} if out is None else {"out": out}
-    with ends_at_the_call("grad_bias"):
-        plain = settle(
-            run_grad_bias,
-            GRAD_BIAS,
-            GRAD_BIAS_THREADS,
-            "grad_bias",
-            reduction,
-            {"g": g},
-            outs,
-            parallel,
-            refusal,
-        )
-        db = grad_bias(plain[0], reduction, plain[-1] if outs else None, parallel)
-    return db if out is None else out
+    inputs, run = {"g": g}, run_grad_bias
+    return again(grad_bias, run, GRAD_BIAS, refusal, inputs, out, parallel, reduction=reduction)
 
 
 def backward(
@@ -533,10 +494,9 @@ def backward(
     >>> d.bias
     array([ 1., 10.])
     """
-    refusal: Any = None
+    refusal: Any
     try:
         reduce = REDUCTIONS[reduction]
-        mode = MODES[parallel]
         if out is None:
             dtype = g.dtype
             if reduce == NONE:
@@ -552,38 +512,13 @@ def backward(
         else:
             gradients = out
         dx, dw, db = gradients
-        refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, mode)
-        if refusal == LARGE:
-            refusal = BACKWARD_THREADS[g.dtype](g, x, w, dx, dw, db, reduce, mode)
+        refusal = BACKWARD[g.dtype](g, x, w, dx, dw, db, reduce, MODES[parallel])
         if not refusal:
             return gradients
     except (*REFUSED, ValueError) as error:
         refusal = error
-    with ends_at_the_call("backward"):
-        checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
-        outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
-        inputs = {"g": g, "x": x, "w": w}
-        if w is None:
-            del inputs["w"]
-            if outs:
-                checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
-        plain = settle(
-            run_backward,
-            BACKWARD,
-            BACKWARD_THREADS,
-            "backward",
-            reduction,
-            inputs,
-            outs,
-            parallel,
-            refusal,
-        )
-        if w is None:
-            plain.insert(2, None)
-            plain.insert(3, None)
-        out_plain = Gradients(*plain[3:]) if outs else None
-        gradients = backward(plain[0], plain[1], plain[2], reduction, out_plain, parallel)
-    return gradients if out is None else out
+    inputs, run = {"g": g, "x": x, "w": w}, run_backward
+    return again(backward, run, BACKWARD, refusal, inputs, out, parallel, reduction=reduction)
 
 
 # --------------------------------------------------------------------------------------
@@ -605,47 +540,60 @@ def literal(type_):
 
 
 def wants_threads(parallel):
-    """1 if a call's code is to have threads at all; they cost 2.4 s to compile."""
-    return int(not is_none(parallel) and literal(parallel) is not False)
+    """Whether a call may use threads."""
+    return not is_none(parallel) and literal(parallel) is not False
 
 
 @intrinsic(prefer_literal=True)
-def mode_of(typingctx, parallel):
-    """The mode for `parallel` inside @njit."""
+def mode_of(typingctx, array, parallel):
+    """The mode for `parallel` inside @njit, in a call on arrays like this one."""
+    kind, threads = array_of(array).dtype, wants_threads(parallel)
+    if threads:
+        enable_threads(kind)
 
     def codegen(context, builder, sig, args):
+        if threads:
+            context.environment.consts.append(needs_threads(kind))
         if is_none(parallel) or literal(parallel) is not None:
             mode = PARALLEL if literal(parallel) else SERIAL
             return context.get_constant(types.intp, mode)
-        wanted = context.cast(builder, args[0], parallel, types.boolean)
+        wanted = context.cast(builder, args[1], parallel, types.boolean)
         modes = [context.get_constant(types.intp, mode) for mode in (PARALLEL, SERIAL)]
         return builder.select(wanted, *modes)
 
-    return types.intp(parallel), codegen
+    return types.intp(array, parallel), codegen
 
 
-@intrinsic
-def shape_of(typingctx, a):
-    """a.shape; () of None, and (-1,) of a vector that turns out to be None."""
-    kind = a.type if isinstance(a, types.Optional) else a
-    result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
+def shape_word(missing):
+    """A word: a.shape; () of None, and so many for each dimension of what turns out to be None."""
 
-    def codegen(context, builder, sig, args):
-        type_, opened_array, there = opened(context, builder, a, args[0])
-        if type_ is None:
-            return context.make_tuple(builder, result, [])
-        sizes = cgutils.unpack_tuple(builder, opened_array.shape)
-        if there is not None:
-            sizes = [builder.select(there, size, size.type(-1)) for size in sizes]
-        return context.make_tuple(builder, result, sizes)
+    @intrinsic
+    def shape(typingctx, a):
+        kind = array_of(a)
+        result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
 
-    return result(a), codegen
+        def codegen(context, builder, sig, args):
+            type_, opened_array, there = opened(context, builder, a, args[0])
+            if type_ is None:
+                return context.make_tuple(builder, result, [])
+            sizes = cgutils.unpack_tuple(builder, opened_array.shape)
+            if there is not None:
+                sizes = [builder.select(there, size, size.type(missing)) for size in sizes]
+            return context.make_tuple(builder, result, sizes)
+
+        return result(a), codegen
+
+    return shape
+
+
+#: For an error, and for a result.
+shape_of, sizes_of = shape_word(-1), shape_word(0)
 
 
 @intrinsic
 def there(typingctx, a):
     """An array that is there, of a type that may be None."""
-    result = a.type if isinstance(a, types.Optional) else a
+    result = array_of(a)
 
     def codegen(context, builder, sig, args):
         value = context.cast(builder, args[0], a, result)
@@ -729,35 +677,26 @@ def given(**arrays):
     return {name.replace("_", "."): a for name, a in arrays.items() if not is_none(a)}
 
 
-def optional(*arrays):
+def may_be_none(*arrays):
     """Whether any is of a type that may be None."""
     return any(isinstance(a, types.Optional) for a in arrays)
-
-
-def is_missing(operation, name):
-    """The words for an array that turns out to be None."""
-    try:
-        checks.check_types(operation, "mean", {name: checks.Given("None")}, {})
-    except TypeError as error:
-        return str(error)
 
 
 #: LLVM copies the call into its caller, where Numba then need not count references: 20 ns less.
 INLINED = PLAIN | {"forceinline": True}
 
 
+def chosen(out, with_or_without_out, without_out, call):
+    """What an overload gives Numba to compile."""
+    if may_be_none(out):
+        return with_or_without_out
+    return without_out if is_none(out) else call
+
+
 @overload(forward, prefer_literal=True, jit_options=INLINED)
 def _forward(x, w, b=None, out=None, parallel=None):
     check_typed("forward", {"x": x, "w": w} | given(b=b), given(out=out), parallel)
-    no_x, no_w = is_missing("forward", "x"), is_missing("forward", "w")
-    threads, no_memory = wants_threads(parallel), checks.no_memory("forward")
-
-    def with_arrays(x, w, b=None, out=None, parallel=None):
-        if x is None:
-            raise TypeError(no_x)
-        if w is None:
-            raise TypeError(no_w)
-        return forward(there(x), there(w), b, out, parallel)
+    kind, no_memory = array_of(x).dtype, checks.no_memory("forward")
 
     def with_or_without_out(x, w, b=None, out=None, parallel=None):
         if out is None:
@@ -765,54 +704,31 @@ def _forward(x, w, b=None, out=None, parallel=None):
         return forward(x, w, b, there(out), parallel)
 
     def without_out(x, w, b=None, out=None, parallel=None):
-        y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
+        y = np.empty(sizes_of(x)[:-1] + sizes_of(w)[:1], kind)
         return forward(x, w, b, y, parallel)
 
     def call(x, w, b=None, out=None, parallel=None):
-        mode = mode_of(parallel)
+        mode = mode_of(x, parallel)
         done = forward_of_samples(
-            tiling_of_array(x), samples(x), samples(w), samples(b), samples(out), mode
+            tiling_of(x), samples(x), samples(w), samples(b), samples(out), mode
         )
         if done != FINE:
-            code = run_forward(
-                operand(x, x, threads),
-                operand(x, w, threads),
-                operand(x, b, threads),
-                operand(x, out, threads),
-                mode,
-            )
+            code = run_forward(operand(x, x), operand(x, w), operand(x, b), operand(x, out), mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
                 raise ArgumentError(
-                    "forward", "mean", code, x.shape, w.shape, shape_of(b), out.shape
+                    "forward", "mean", code, shape_of(x), shape_of(w), shape_of(b), out.shape
                 )
         return out
 
-    return chosen(optional(x, w), with_arrays, out, with_or_without_out, without_out, call)
-
-
-def chosen(missing, with_arrays, out, with_or_without_out, without_out, call):
-    """What an overload gives Numba to compile."""
-    if missing:
-        return with_arrays
-    if optional(out):
-        return with_or_without_out
-    return without_out if is_none(out) else call
+    return chosen(out, with_or_without_out, without_out, call)
 
 
 @overload(grad_input, prefer_literal=True, jit_options=INLINED)
 def _grad_input(g, w, out=None, parallel=None):
     check_typed("grad_input", {"g": g, "w": w}, given(out=out), parallel)
-    no_g, no_w = is_missing("grad_input", "g"), is_missing("grad_input", "w")
-    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_input")
-
-    def with_arrays(g, w, out=None, parallel=None):
-        if g is None:
-            raise TypeError(no_g)
-        if w is None:
-            raise TypeError(no_w)
-        return grad_input(there(g), there(w), out, parallel)
+    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_input")
 
     def with_or_without_out(g, w, out=None, parallel=None):
         if out is None:
@@ -820,30 +736,29 @@ def _grad_input(g, w, out=None, parallel=None):
         return grad_input(g, w, there(out), parallel)
 
     def without_out(g, w, out=None, parallel=None):
-        return grad_input(g, w, np.empty(g.shape[:-1] + w.shape[1:], g.dtype), parallel)
+        dx = np.empty(sizes_of(g)[:-1] + sizes_of(w)[1:], kind)
+        return grad_input(g, w, dx, parallel)
 
     def call(g, w, out=None, parallel=None):
-        mode = mode_of(parallel)
-        done = grad_input_of_samples(
-            tiling_of_array(g), samples(g), samples(w), samples(out), mode
-        )
+        mode = mode_of(g, parallel)
+        done = grad_input_of_samples(tiling_of(g), samples(g), samples(w), samples(out), mode)
         if done != FINE:
-            code = run_grad_input(
-                operand(g, g, threads), operand(g, w, threads), operand(g, out, threads), mode
-            )
+            code = run_grad_input(operand(g, g), operand(g, w), operand(g, out), mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
-                raise ArgumentError("grad_input", "mean", code, g.shape, w.shape, out.shape)
+                raise ArgumentError(
+                    "grad_input", "mean", code, shape_of(g), shape_of(w), out.shape
+                )
         return out
 
-    return chosen(optional(g, w), with_arrays, out, with_or_without_out, without_out, call)
+    return chosen(out, with_or_without_out, without_out, call)
 
 
 @intrinsic(prefer_literal=True)
 def reduction_over_samples(typingctx, g, reduce):
     """The reduction; of a single sample, its sum."""
-    one_sample = g.ndim == 1
+    one_sample = array_of(g).ndim == 1
 
     def codegen(context, builder, sig, args):
         return context.get_constant(types.intp, SUM) if one_sample else args[1]
@@ -851,18 +766,26 @@ def reduction_over_samples(typingctx, g, reduce):
     return types.intp(g, types.intp), codegen
 
 
+@intrinsic(prefer_literal=True)
+def batch_of(typingctx, g, reduction):
+    """The batch's dimensions where the result has them, that is without a reduction."""
+    batch = array_of(g).ndim - 1 if literal(reduction) == "none" else 0
+    result = types.UniTuple(types.intp, batch)
+
+    def codegen(context, builder, sig, args):
+        _, opened_array, there = opened(context, builder, g, args[0])
+        sizes = cgutils.unpack_tuple(builder, opened_array.shape)[:batch]
+        if there is not None:
+            sizes = [builder.select(there, size, size.type(0)) for size in sizes]
+        return context.make_tuple(builder, result, sizes)
+
+    return result(g, reduction), codegen
+
+
 @overload(grad_weight, prefer_literal=True, jit_options=INLINED)
 def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
     check_typed("grad_weight", {"g": g, "x": x}, given(out=out), parallel, reduction)
-    no_g, no_x = is_missing("grad_weight", "g"), is_missing("grad_weight", "x")
-    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_weight")
-
-    def with_arrays(g, x, reduction="mean", out=None, parallel=None):
-        if g is None:
-            raise TypeError(no_g)
-        if x is None:
-            raise TypeError(no_x)
-        return grad_weight(there(g), there(x), reduction, out, parallel)
+    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_weight")
 
     def with_or_without_out(g, x, reduction="mean", out=None, parallel=None):
         if out is None:
@@ -870,51 +793,32 @@ def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
         return grad_weight(g, x, reduction, there(out), parallel)
 
     def without_out(g, x, reduction="mean", out=None, parallel=None):
-        dw = np.empty(g.shape[-1:] + x.shape[-1:], g.dtype)
-        return grad_weight(g, x, reduction, dw, parallel)
-
-    def of_each_sample(g, x, reduction="mean", out=None, parallel=None):
-        dw = np.empty(g.shape + x.shape[-1:], g.dtype)
-        return grad_weight(g, x, reduction, dw, parallel)
+        shape = batch_of(g, reduction) + sizes_of(g)[-1:] + sizes_of(x)[-1:]
+        return grad_weight(g, x, reduction, np.empty(shape, kind), parallel)
 
     def call(g, x, reduction="mean", out=None, parallel=None):
-        reduce, mode = reduction_of("grad_weight", reduction), mode_of(parallel)
+        reduce, mode = reduction_of("grad_weight", reduction), mode_of(g, parallel)
+        of_samples = reduction_over_samples(g, reduce)
         done = grad_weight_of_samples(
-            tiling_of_array(g),
-            samples(g),
-            samples(x),
-            samples(out),
-            reduction_over_samples(g, reduce),
-            mode,
+            tiling_of(g), samples(g), samples(x), samples(out), of_samples, mode
         )
         if done != FINE:
-            code = run_grad_weight(
-                operand(g, g, threads),
-                operand(g, x, threads),
-                operand(g, out, threads),
-                reduce,
-                mode,
-            )
+            code = run_grad_weight(operand(g, g), operand(g, x), operand(g, out), reduce, mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
-                raise ArgumentError("grad_weight", reduction, code, g.shape, x.shape, out.shape)
+                raise ArgumentError(
+                    "grad_weight", reduction, code, shape_of(g), shape_of(x), out.shape
+                )
         return out
 
-    fresh = of_each_sample if literal(reduction) == "none" else without_out
-    return chosen(optional(g, x), with_arrays, out, with_or_without_out, fresh, call)
+    return chosen(out, with_or_without_out, without_out, call)
 
 
 @overload(grad_bias, prefer_literal=True, jit_options=INLINED)
 def _grad_bias(g, reduction="mean", out=None, parallel=None):
     check_typed("grad_bias", {"g": g}, given(out=out), parallel, reduction)
-    no_g = is_missing("grad_bias", "g")
-    threads, no_memory = wants_threads(parallel), checks.no_memory("grad_bias")
-
-    def with_arrays(g, reduction="mean", out=None, parallel=None):
-        if g is None:
-            raise TypeError(no_g)
-        return grad_bias(there(g), reduction, out, parallel)
+    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_bias")
 
     def with_or_without_out(g, reduction="mean", out=None, parallel=None):
         if out is None:
@@ -922,35 +826,27 @@ def _grad_bias(g, reduction="mean", out=None, parallel=None):
         return grad_bias(g, reduction, there(out), parallel)
 
     def without_out(g, reduction="mean", out=None, parallel=None):
-        return grad_bias(g, reduction, np.empty(g.shape[-1:], g.dtype), parallel)
-
-    def of_each_sample(g, reduction="mean", out=None, parallel=None):
-        return grad_bias(g, reduction, np.empty(g.shape, g.dtype), parallel)
+        db = np.empty(batch_of(g, reduction) + sizes_of(g)[-1:], kind)
+        return grad_bias(g, reduction, db, parallel)
 
     def call(g, reduction="mean", out=None, parallel=None):
-        reduce, mode = reduction_of("grad_bias", reduction), mode_of(parallel)
-        done = grad_bias_of_samples(
-            tiling_of_array(g),
-            samples(g),
-            samples(out),
-            reduction_over_samples(g, reduce),
-            mode,
-        )
+        reduce, mode = reduction_of("grad_bias", reduction), mode_of(g, parallel)
+        of_samples = reduction_over_samples(g, reduce)
+        done = grad_bias_of_samples(tiling_of(g), samples(g), samples(out), of_samples, mode)
         if done != FINE:
-            code = run_grad_bias(operand(g, g, threads), operand(g, out, threads), reduce, mode)
+            code = run_grad_bias(operand(g, g), operand(g, out), reduce, mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
-                raise ArgumentError("grad_bias", reduction, code, g.shape, out.shape)
+                raise ArgumentError("grad_bias", reduction, code, shape_of(g), out.shape)
         return out
 
-    fresh = of_each_sample if literal(reduction) == "none" else without_out
-    return chosen(optional(g), with_arrays, out, with_or_without_out, fresh, call)
+    return chosen(out, with_or_without_out, without_out, call)
 
 
 @overload(backward, prefer_literal=True, jit_options=INLINED)
 def _backward(g, x, w, reduction="mean", out=None, parallel=None):
-    first, arrays = is_none(w), out.type if optional(out) else out
+    first, arrays = is_none(w), array_of(out)
     outs = {}
     if not is_none(out):
         fields = getattr(arrays, "fields", None) == Gradients._fields
@@ -964,60 +860,30 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         if first:
             del outs["out.input"]
     check_typed("backward", {"g": g, "x": x} | given(w=w), outs, parallel, reduction)
-    no_g, no_x = is_missing("backward", "g"), is_missing("backward", "x")
-    no_w = is_missing("backward", "w")
-    no_dx = is_missing("backward", "out.input")
-    no_dw, no_db = is_missing("backward", "out.weight"), is_missing("backward", "out.bias")
-    threads, no_memory = wants_threads(parallel), checks.no_memory("backward")
-
-    def with_arrays(g, x, w, reduction="mean", out=None, parallel=None):
-        if g is None:
-            raise TypeError(no_g)
-        if x is None:
-            raise TypeError(no_x)
-        if w is None:
-            raise TypeError(no_w)
-        return backward(there(g), there(x), there(w), reduction, out, parallel)
-
-    def of_first_layer(g, x, w, reduction="mean", out=None, parallel=None):
-        if g is None:
-            raise TypeError(no_g)
-        if x is None:
-            raise TypeError(no_x)
-        return backward(there(g), there(x), None, reduction, out, parallel)
+    kind, no_memory = array_of(g).dtype, checks.no_memory("backward")
 
     def with_or_without_out(g, x, w, reduction="mean", out=None, parallel=None):
         if out is None:
             return backward(g, x, w, reduction, None, parallel)
         return backward(g, x, w, reduction, there(out), parallel)
 
-    def with_out(g, x, w, reduction="mean", out=None, parallel=None):
-        dx, dw, db = out
-        if dx is None:
-            raise TypeError(no_dx)
-        if dw is None:
-            raise TypeError(no_dw)
-        if db is None:
-            raise TypeError(no_db)
-        gradients = Gradients(there(dx), there(dw), there(db))
-        return backward(g, x, w, reduction, gradients, parallel)
-
     def without_out(g, x, w, reduction="mean", out=None, parallel=None):
-        dw = np.empty(batch_of(g, reduction) + w.shape, g.dtype)
-        db = np.empty(batch_of(g, reduction) + w.shape[:1], g.dtype)
-        gradients = Gradients(np.empty(x.shape, g.dtype), dw, db)
+        batch = batch_of(g, reduction)
+        dw = np.empty(batch + sizes_of(w), kind)
+        db = np.empty(batch + sizes_of(w)[:1], kind)
+        gradients = Gradients(np.empty(sizes_of(x), kind), dw, db)
         return backward(g, x, w, reduction, gradients, parallel)
 
     def without_out_of_first_layer(g, x, w, reduction="mean", out=None, parallel=None):
-        db = np.empty(batch_of(g, reduction) + g.shape[-1:], g.dtype)
-        dw = np.empty(db.shape + x.shape[-1:], g.dtype)
+        db = np.empty(batch_of(g, reduction) + sizes_of(g)[-1:], kind)
+        dw = np.empty(db.shape + sizes_of(x)[-1:], kind)
         return backward(g, x, w, reduction, Gradients(None, dw, db), parallel)
 
     def call(g, x, w, reduction="mean", out=None, parallel=None):
-        reduce, mode = reduction_of("backward", reduction), mode_of(parallel)
+        reduce, mode = reduction_of("backward", reduction), mode_of(g, parallel)
         dx, dw, db = out
         done = backward_of_samples(
-            tiling_of_array(g),
+            tiling_of(g),
             samples(g),
             samples(x),
             samples(w),
@@ -1029,12 +895,12 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         )
         if done != FINE:
             code = run_backward(
-                operand(g, g, threads),
-                operand(g, x, threads),
-                operand(g, w, threads),
-                operand(g, dx, threads),
-                operand(g, dw, threads),
-                operand(g, db, threads),
+                operand(g, g),
+                operand(g, x),
+                operand(g, w),
+                operand(g, dx),
+                operand(g, dw),
+                operand(g, db),
                 reduce,
                 mode,
             )
@@ -1045,31 +911,14 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
                     "backward",
                     reduction,
                     code,
-                    g.shape,
-                    x.shape,
+                    shape_of(g),
+                    shape_of(x),
                     shape_of(w),
                     shape_of(dx),
-                    dw.shape,
-                    db.shape,
+                    shape_of(dw),
+                    shape_of(db),
                 )
         return out
 
-    if optional(*outs.values()):
-        return with_out
-    with_arrays = of_first_layer if first else with_arrays
     fresh = without_out_of_first_layer if first else without_out
-    return chosen(optional(g, x, w), with_arrays, out, with_or_without_out, fresh, call)
-
-
-@intrinsic(prefer_literal=True)
-def batch_of(typingctx, g, reduction):
-    """The batch's dimensions where the result has them, that is without a reduction."""
-    batch = g.ndim - 1 if literal(reduction) == "none" else 0
-    result = types.UniTuple(types.intp, batch)
-
-    def codegen(context, builder, sig, args):
-        shape = context.make_array(g)(context, builder, args[0]).shape
-        sizes = cgutils.unpack_tuple(builder, shape)[:batch]
-        return context.make_tuple(builder, result, sizes)
-
-    return result(g, reduction), codegen
+    return chosen(out, with_or_without_out, fresh, call)

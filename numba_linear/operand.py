@@ -6,6 +6,7 @@ compiled once. A Python array becomes one without being wrapped for Numba first,
 third of a small call.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ from numba.extending import (
     unbox,
 )
 
+from numba_linear.checks import LETTERS, OPTIONAL, out_letters
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.resident import CompileTime
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import CompileTime
 
 INTP = ir.IntType(64)
 
@@ -45,11 +48,11 @@ for symbol, known in OBJECTS.items():
 
 
 class Operand(CompileTime):
-    """An array of `dtype`, or None; with `threads`, of a call that may use them."""
+    """An array of `dtype`, or None."""
 
-    def __init__(self, dtype, threads=False):
-        self.dtype, self.threads = dtype, threads
-        super().__init__(name=f"Operand({dtype}, {threads})")
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Operand({dtype})")
 
 
 @register_model(Operand)
@@ -115,6 +118,11 @@ MATRIX = types.BaseTuple.from_types([types.intp] * 3, Matrix)
 SAMPLES = types.BaseTuple.from_types([MATRIX, types.intp, types.intp], Samples)
 
 
+def array_of(type_):
+    """The array's type of what may be None."""
+    return type_.type if isinstance(type_, types.Optional) else type_
+
+
 def opened(context, builder, type_, value):
     """An array's type and structure, and whether it is there; the first two are None of None."""
     there = None
@@ -143,6 +151,7 @@ def samples(typingctx, array):
             at = [builder.ptrtoint(opened_array.data, INTP), *strides]
         if there is not None:
             rows = builder.select(there, rows, INTP(-1))
+            at[0] = builder.select(there, at[0], INTP(0))
         matrix = context.make_tuple(builder, MATRIX, at)
         return context.make_tuple(builder, SAMPLES, [matrix, rows, cols])
 
@@ -153,37 +162,70 @@ def samples(typingctx, array):
     return SAMPLES(array), codegen
 
 
-@intrinsic
-def apart(typingctx, x, y, size):
-    """Whether one of two `Samples` of numbers of `size` bytes ends before the other begins."""
+def conforming(operation):
+    """A word: whether the `Samples` of a call's inputs and outs, in this order, have shapes that
+    conform, and no out may share memory with another array."""
+    letters = LETTERS[operation] | out_letters(operation, "sum")
+    inputs, optional = len(LETTERS[operation]), OPTIONAL.get(operation, ())
 
     def codegen(context, builder, sig, args):
+        size = INTP(sig.args[0].size)
+
         def least(a, b):
             return builder.select(builder.icmp_signed("<", a, b), a, b)
 
-        def ends(samples):
+        def ends(matrix, rows, cols):
             """The addresses of its first number and of what comes after its last."""
-            matrix, rows, cols = cgutils.unpack_tuple(builder, samples)
             start, row, col = cgutils.unpack_tuple(builder, matrix)
             down = builder.mul(builder.sub(rows, INTP(1)), row)
             across = builder.mul(builder.sub(cols, INTP(1)), col)
             last = builder.add(builder.add(start, down), across)
             first = builder.add(start, builder.add(least(down, INTP(0)), least(across, INTP(0))))
             # the others of its corners lie as far from these two
-            return first, builder.add(builder.sub(builder.add(start, last), first), args[2])
+            return first, builder.add(builder.sub(builder.add(start, last), first), size)
 
-        (x_first, x_end), (y_first, y_end) = ends(args[0]), ends(args[1])
-        before = builder.icmp_signed("<=", x_end, y_first)
-        return builder.or_(before, builder.icmp_signed("<=", y_end, x_first))
+        sizes, done, fine = {"1": INTP(1)}, [], builder.icmp_signed("==", INTP(0), INTP(0))
+        for i, array in enumerate(cgutils.unpack_tuple(builder, args[1])):
+            name = list(letters)[i]
+            samples = cgutils.unpack_tuple(builder, array)
+            there = builder.icmp_signed("!=", samples[1], INTP(-1))
+            right = [builder.icmp_signed(">=", samples[1], INTP(0))]
+            for letter, found in zip(letters[name].rjust(2, "1"), samples[1:], strict=True):
+                known = sizes.setdefault(letter, found)
+                right.append(builder.icmp_signed("==", known, found))
+            low, end = ends(*samples)
+            for other_there, other_low, other_end in done if i >= inputs else ():
+                before = builder.icmp_signed("<=", end, other_low)
+                apart = builder.or_(before, builder.icmp_signed("<=", other_end, low))
+                right.append(builder.or_(apart, builder.not_(other_there)))
+            right = functools.reduce(builder.and_, right)
+            if name in optional:
+                right = builder.or_(right, builder.not_(there))
+            fine = builder.and_(fine, right)
+            done.append((there, low, end))
+        return fine
 
-    return types.boolean(SAMPLES, SAMPLES, types.intp), codegen
+    @intrinsic
+    def conforms(typingctx, tiling, arrays):
+        return types.boolean(tiling, types.UniTuple(SAMPLES, len(letters))), codegen
+
+    return conforms
 
 
-@intrinsic(prefer_literal=True)
-def operand(typingctx, like, array, threads):
-    """`array`, None, or what is either, as an operand of the dtype of the array `like`; `threads`
-    is a constant."""
-    result = Operand(like.dtype, bool(threads.literal_value))
+@inlined
+def as_samples(x):
+    """An operand of up to two dimensions, or None."""
+    if ndim(x) == 2:
+        return Samples(Matrix(address(x), stride(x, 0), stride(x, 1)), dim(x, 0), dim(x, 1))
+    if ndim(x) == 1:
+        return Samples(Matrix(address(x), 0, stride(x, 0)), 1, dim(x, 0))
+    return Samples(Matrix(0, 0, 0), -1, 0)
+
+
+@intrinsic
+def operand(typingctx, like, array):
+    """`array`, None, or what is either, as an operand of the dtype of the array `like`."""
+    result = Operand(array_of(like).dtype)
 
     def codegen(context, builder, sig, args):
         operand = cgutils.create_struct_proxy(result)(context, builder)
@@ -203,7 +245,7 @@ def operand(typingctx, like, array, threads):
             operand.ndim = builder.select(there, operand.ndim, INTP(-1))
         return operand._getvalue()
 
-    return result(like, array, threads), codegen
+    return result(like, array), codegen
 
 
 def _field(name):

@@ -29,7 +29,8 @@ import numba
 import numpy as np
 
 from numba_linear import backward, checks, forward, grad_bias, grad_input, grad_weight
-from numba_linear.checks import SHAPES, Given
+from numba_linear.checks import Given
+from numba_linear.codes import SHAPES
 
 try:
     import torch

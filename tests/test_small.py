@@ -15,7 +15,7 @@ from numba_linear import (
     grad_input,
     grad_weight,
 )
-from numba_linear.cpu import small
+from numba_linear.cpu.tuning import FEW_WORK, VECTOR_WORK
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33]
 
@@ -82,10 +82,8 @@ def edges(work):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_where_the_engine_takes_over(dtype):
-    shapes = [*edges(small.FEW_WORK)]
-    shapes += [
-        (K, n, 64) for K in (1, 8, 40) for n in (small.VECTOR_WORK // (K * 64) - 2,) if n < 999
-    ]
+    shapes = [*edges(FEW_WORK)]
+    shapes += [(K, n, 64) for K in (1, 8, 40) for n in (VECTOR_WORK // (K * 64) - 2,) if n < 999]
     shapes += [(8, 256, 48), (8, 257, 48), (4, 128, 16), (4, 129, 16)]
     for K, n, m in shapes:
         given = operands(K, n, m, dtype)

@@ -18,7 +18,7 @@ from numba_linear.cpu.launch import missing_threads
 def run() -> None:
     """Print versions and what the engine says of itself on this machine."""
     from numba_linear.cpu.machine import describe
-    from numba_linear.cpu.resident import cache_state
+    from numba_linear.jit.resident import cache_state
 
     facts = versions("numba_linear", "numba", "llvmlite", "numpy") | threads() | describe()
     print_facts(facts | {"cache": cache_state()})

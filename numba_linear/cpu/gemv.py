@@ -6,10 +6,13 @@ registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad
 row by row, as it lies, while a stretch of C waits in the first-level cache.
 """
 
+from numba_linear.codes import FINE, MEMORY
 from numba_linear.cpu.fragment import (
     add,
+    allocate,
     chain,
     columns_of,
+    copy,
     finish,
     item_bytes,
     load,
@@ -19,67 +22,65 @@ from numba_linear.cpu.fragment import (
     outer,
     prefetch_rows,
     put,
+    release,
     row_bytes,
     scratch,
     store,
     zero,
 )
 from numba_linear.cpu.machine import LINE, b_bytes, square, vector, vectors
+from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Problem
-from numba_linear.cpu.resident import resident
-from numba_linear.cpu.rule import LEAF, leaf_count, pending
+from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
+from numba_linear.cpu.tuning import (
+    DOT_LEAVES,
+    DOT_ROWS,
+    LONG_ROW,
+    ROWS_PREFETCH,
+    ROWS_STRETCH,
+    STACK,
+    STAGGER,
+    STAGGER_FROM,
+)
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import resident
 
-#: Leaves in `gemv_dot` until their sums go into the tree.
-STRETCH = 8
-
-#: Bytes by which the second side is behind where rows may be a power of two apart, which evict
-#: each other from the first-level cache: 82 us to 62 at (1, 1024, 1024) with 256, and with 512
-#: for 256 1030 us to 640 at (1, 3000, 3000) on two threads.
-LAG = 512
-
-#: Bytes of a row beyond which it is asked for ahead.
-FAR = 8 << 10
-
-#: Rows of A up to which their sums wait in the first-level cache for B's squares: 351 us to 236 at
-#: (8, 1024, 1024), 940 to 572 at (13, 1023, 1023), float64; more are slower so.
-FEW_DOTS = 16
-
-#: Bytes of all these sums, in vectors of at most 64.
-SUMS = 64 * STRETCH * FEW_DOTS
+#: Bytes of the sums of `DOT_LEAVES` leaves, in vectors of at most 64.
+SUMS = 64 * DOT_LEAVES * DOT_ROWS
 
 
-@resident
-def gemv_dot(tiling, problem: Problem, partials):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `FEW_DOTS` rows.
+@inlined
+def gemv_dot(tiling, problem, partials):
+    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `DOT_ROWS` rows.
 
     A square is as many terms of as many columns as a vector has lanes. All rows take a square
     once it is transposed; one row alone has two squares under way, one to each side, so that there
     are chains enough to hide their latency.
     """
-    a, b, c, rows, cols, terms, bias, divisor, _ = problem
+    a, b, c, rows, cols, terms, epilogue = problem
     size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
     # for each leaf, the sums of a square's columns for all rows, or to both sides; a square
     sums, edge = scratch(SUMS), scratch(1024)
-    node = FEW_DOTS * width
+    node = DOT_ROWS * width
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
     # Rows so long mostly come from memory, quicker one by one than all a line at a time: they are
     # asked for in runs of as many lines as a vector has lanes, 3.8 ms to 2.5 at (1, 4096, 4096).
     # Where they lie multiples of that apart there is only one side, 3.2 ms to 2.8.
-    far = b.row > FAR
-    most = 1 if rows > 1 or (far and b.row % FAR == 0) else 2
+    far = b.row > LONG_ROW
+    most = 1 if rows > 1 or (far and b.row % LONG_ROW == 0) else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
         # the last square begins early and computes some columns again, the same bits
         first = max(0, min(column, cols - lanes))
         second = max(0, min(column + lanes, cols - lanes))
-        for begin in range(0, leaves, STRETCH):
-            p, end = begin * LEAF, min(terms, (begin + STRETCH) * LEAF)
-            for q in range(min(leaves - begin, STRETCH)):
+        for begin in range(0, leaves, DOT_LEAVES):
+            p, end = begin * LEAF, min(terms, (begin + DOT_LEAVES) * LEAF)
+            for q in range(min(leaves - begin, DOT_LEAVES)):
                 for i in range(0, sides * rows * width, width):
                     store(zero(vector(tiling)), sums + q * node + i, 0)
             squares = (end - p) // lanes if inside == lanes else 0
-            lag = min(squares, LAG // width) if b.row >= 2048 and sides == 2 else 0
+            lag = min(squares, STAGGER // width) if b.row >= STAGGER_FROM and sides == 2 else 0
             ap, at = a.at + p * size, b.at + first * b.row + p * size
             ap_2, at_2 = ap - lag * width, b.at + second * b.row + p * size - lag * width
             acc, acc_2 = zero(vector(tiling)), zero(vector(tiling))
@@ -129,7 +130,7 @@ def gemv_dot(tiling, problem: Problem, partials):
                             acc = outer(acc, ap, 0, edge + i * width)
                         store(acc, into, 0)
 
-                for q in range(begin, min(leaves, begin + STRETCH)):
+                for q in range(begin, min(leaves, begin + DOT_LEAVES)):
                     levels = pending(q, leaves - 1)
                     for r in range(rows):
                         slot = (s * rows + r) * width
@@ -144,25 +145,29 @@ def gemv_dot(tiling, problem: Problem, partials):
                             store(acc, partials + level * node + slot, 0)
                         else:
                             bias_at = 0
-                            if bias:
+                            if epilogue.bias:
                                 bias_at = edge
-                                store(load_part(vector(tiling), bias + j * size, inside), edge, 0)
-                            acc = finish(acc, bias_at, divisor)
+                                store(
+                                    load_part(vector(tiling), epilogue.bias + j * size, inside),
+                                    edge,
+                                    0,
+                                )
+                            acc = finish(acc, bias_at, epilogue.divisor)
                             put(acc, c.at + r * c.row + j * size, 0, 1, inside)
 
 
-@resident
-def gemv_rows(tiling, problem: Problem, stretch, partials):
+@inlined
+def gemv_rows(tiling, problem, stretch, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
     C's.
 
     `stretch` is a multiple of the tiling's columns, and there are no fewer of them than that.
     """
-    a, b, c, rows, cols, terms, bias, divisor, _ = problem
+    a, b, c, rows, cols, terms, epilogue = problem
     size, width = item_bytes(tiling), columns_of(tiling)
     leaves, waiting = leaf_count(terms), stretch * size
     # A B that comes from memory is asked for ahead: 2.8 ms to 2.4 at (1, 4096, 4096).
-    far = terms * b.col >= 2 * b_bytes(tiling)
+    far = terms * b.col >= ROWS_PREFETCH * b_bytes(tiling)
     end_column = 0
     while end_column < cols:
         # fewer columns than are taken at once begin early, as a stretch of their own, and compute
@@ -203,7 +208,7 @@ def gemv_rows(tiling, problem: Problem, stretch, partials):
                         store(acc, at, 0)
                 p += 8
                 first = False
-            if levels or (last and (bias or divisor != 0.0)):
+            if levels or (last and (epilogue.bias or epilogue.divisor != 0.0)):
                 for r in range(rows):
                     for j in range(column, end_column, width):
                         at = into + r * into_row + (j - column) * size
@@ -217,5 +222,45 @@ def gemv_rows(tiling, problem: Problem, stretch, partials):
                                 acc = add(load(vectors(tiling), partial, 0), acc)
                             level += 1
                         if last:
-                            acc = finish(acc, bias + j * size if bias else 0, divisor)
+                            bias = epilogue.bias + j * size if epilogue.bias else 0
+                            acc = finish(acc, bias, epilogue.divisor)
                         store(acc, at, 0)
+
+
+@resident
+def contract_dots(tiling, problem: Problem) -> int:
+    """By `gemv_dot`, for which the terms of A are brought together."""
+    a, b, c, rows, cols, terms, epilogue = problem
+    size, stack = item_bytes(tiling), scratch(STACK)
+    levels = level_count(leaf_count(terms))
+    partial_bytes = levels * DOT_ROWS * row_bytes(vector(tiling))
+    need = partial_bytes + (rows * terms * size if a.col != size else 0)
+    work = allocate(need) if need > STACK else stack
+    if not work:
+        return MEMORY
+    if a.col != size:
+        gathered = Matrix(work + partial_bytes, terms * size, size)
+        for r in range(rows):
+            for p in range(terms):
+                copy(tiling, from_number(gathered, r, p).at, from_number(a, r, p).at)
+        a = gathered
+    gemv_dot(tiling, Problem(a, b, c, rows, cols, terms, epilogue), work)
+    if need > STACK:
+        release(work)
+    return FINE
+
+
+@resident
+def contract_rows(tiling, problem: Problem) -> int:
+    """By `gemv_rows`, in stretches of C that stay in L1."""
+    size, width, stack = item_bytes(tiling), columns_of(tiling), scratch(STACK)
+    stretch = min(problem.cols // width * width, ROWS_STRETCH // size)
+    levels = level_count(leaf_count(problem.terms))
+    need = levels * stretch * problem.rows * size
+    work = allocate(need) if need > STACK else stack
+    if not work:
+        return MEMORY
+    gemv_rows(tiling, problem, stretch, work)
+    if need > STACK:
+        release(work)
+    return FINE

@@ -9,7 +9,6 @@ only the one thread that Python knows may take the token: while it is in compile
 start no other, and the layer's own threads, on which a prange runs, are none of Python's.
 """
 
-import ctypes
 import functools
 import logging
 import os
@@ -17,19 +16,19 @@ import time
 from pathlib import Path
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from numba_linear.cpu.compiler import inlined
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.words import new_word, word_of
 
 FREE, HELD = 0, 1
-TOKEN = ctypes.c_int64(HELD)  # until the first code for threads has started the layer
+#: Held until the first code for threads has started the layer.
+TOKEN = new_word("numba_linear.token", HELD)
 #: Not 0 where the layer may be entered only by Python's only thread.
-FOR_ONE = ctypes.c_int64(0)
-binding.add_symbol("numba_linear.token", ctypes.addressof(TOKEN))
-binding.add_symbol("numba_linear.for_one", ctypes.addressof(FOR_ONE))
+FOR_ONE = new_word("numba_linear.for_one", 0)
 
 
 def layer():
@@ -82,7 +81,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def started():
+def start_layer(*_):
     """To be called once there is code for threads, and so a layer."""
     FOR_ONE.value = layer() == "workqueue"
     if not forked:
@@ -105,17 +104,10 @@ def only_thread():
     return thread != 0 and newest_thread(interpreter()) == thread and older_thread(thread) == 0
 
 
-def _word(builder, symbol):
-    try:
-        return builder.module.get_global(symbol)
-    except KeyError:
-        return ir.GlobalVariable(builder.module, ir.IntType(64), symbol)
-
-
 @intrinsic
 def for_one(typingctx):
     def codegen(context, builder, sig, args):
-        word = builder.load(_word(builder, "numba_linear.for_one"))
+        word = builder.load(word_of(builder, "numba_linear.for_one"))
         return builder.icmp_unsigned("!=", word, ir.Constant(word.type, 0))
 
     return types.boolean(), codegen
@@ -127,7 +119,7 @@ def exchange(typingctx):
 
     def codegen(context, builder, sig, args):
         held = ir.Constant(ir.IntType(64), HELD)
-        token = _word(builder, "numba_linear.token")
+        token = word_of(builder, "numba_linear.token")
         was = builder.atomic_rmw("xchg", token, held, "acquire")
         return builder.icmp_unsigned("==", was, ir.Constant(was.type, FREE))
 
@@ -135,16 +127,16 @@ def exchange(typingctx):
 
 
 @inlined
-def take():
+def lock_threads():
     """Whether the caller holds the token now; then it gives it back."""
     return (not for_one() or only_thread()) and exchange()
 
 
 @intrinsic
-def give(typingctx):
+def unlock_threads(typingctx):
     def codegen(context, builder, sig, args):
         free = ir.Constant(ir.IntType(64), FREE)
-        builder.store_atomic(free, _word(builder, "numba_linear.token"), "release", 8)
+        builder.store_atomic(free, word_of(builder, "numba_linear.token"), "release", 8)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -7,7 +7,7 @@ from numba import types
 
 from numba_linear.cpu.fragment import outer, row_bytes, store, zero
 from numba_linear.cpu.machine import largest_tile, tiling_for, tiling_of
-from numba_linear.cpu.resident import resident
+from numba_linear.jit.resident import resident
 from numba_linear.operand import Operand, address
 
 STEPS = 1 << 21

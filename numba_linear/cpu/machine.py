@@ -1,7 +1,4 @@
-"""The machine: its vectors and caches, and the tile and blocks chosen for them.
-
-Everything here may be tuned, and changes no bit: the rule's constant is in `rule.py`.
-"""
+"""The machine: its vectors and caches, and the tiling that `tuning.py` chooses for them."""
 
 import functools
 from pathlib import Path
@@ -11,19 +8,18 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.cpu.fragment import Shape, constant_word
-from numba_linear.cpu.resident import OneOf
+from numba_linear.cpu.tuning import (
+    A_SHARE,
+    B_MOST,
+    B_SHARE,
+    BLOCK_LEAVES_BYTES,
+    HEIGHTS,
+    TILE_ROWS,
+)
+from numba_linear.jit.resident import OneOf
 
 #: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
 LINE, PAGE = 64, 4096
-
-# 12 × 2 registers: 24 of AVX-512's 32 hold sums; 6 × 2 of AVX2's 16. A multiply-add has a latency
-# of 4 and two can start each cycle, so 8 sums are the least that keep both units busy.
-TILE_ROWS = {64: 12, 32: 6, 16: 4}
-TILE_VECTORS = 2
-
-# Lower tiles for the rows left over. Each costs twice 0.1 s to compile, for whole panels and for
-# half as wide ones, so they are few, and the least is as high as takes no longer than one row.
-HEIGHTS = {12: (12, 8, 4), 6: (6, 4, 2), 4: (4, 3, 2)}
 
 
 @functools.cache
@@ -54,23 +50,12 @@ def cache_bytes(level):
 
 
 class Tiling(Shape):
-    """The largest tile's shape, and the blocks around it, for one dtype.
+    """The largest tile's shape, and the blocks around it, for one dtype."""
 
-    With `threads` it says besides that code for several threads is wanted, which costs 2.4
-    seconds to compile.
-    """
-
-    def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes, threads=False):
+    def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes):
         super().__init__(dtype, rows, columns)
         self.block_leaves, self.a_bytes, self.b_bytes = block_leaves, a_bytes, b_bytes
-        self.threads = threads
-        self.parameters = (dtype, rows, columns, block_leaves, a_bytes, b_bytes)
-        self.name = f"Tiling{(*self.parameters, threads)}"
-
-    @property
-    def alone(self):
-        """The same for one thread."""
-        return Tiling(*self.parameters)
+        self.name = f"Tiling{(dtype, rows, columns, block_leaves, a_bytes, b_bytes)}"
 
     @property
     def heights(self):
@@ -90,17 +75,16 @@ class TilingModel(models.OpaqueModel):
     pass
 
 
-def tiling_for(dtype, threads=False):
+def tiling_for(dtype):
     """The tiling of this machine."""
     lanes = 8 * vector_bytes() // dtype.bitwidth
     return Tiling(
         dtype,
         rows=TILE_ROWS[vector_bytes()],
-        columns=TILE_VECTORS * lanes,
-        block_leaves=16 // (dtype.bitwidth // 8),
-        a_bytes=cache_bytes(2) * 3 // 8,
-        b_bytes=min(cache_bytes(3) // 2, 24 << 20),
-        threads=threads,
+        columns=2 * lanes,  # vectors to a row, as panels and one-row paths suppose
+        block_leaves=BLOCK_LEAVES_BYTES // (dtype.bitwidth // 8),
+        a_bytes=cache_bytes(2) * A_SHARE[0] // A_SHARE[1],
+        b_bytes=min(cache_bytes(3) * B_SHARE[0] // B_SHARE[1], B_MOST),
     )
 
 
@@ -121,6 +105,7 @@ block_leaves = constant_word(lambda tiling: tiling.block_leaves)
 block_levels = constant_word(lambda tiling: tiling.block_leaves.bit_length() - 1)
 a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
+least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 
 def retype(result):
@@ -132,9 +117,12 @@ def retype(result):
     return intrinsic(word)
 
 
-tiling_of = retype(lambda operand: tiling_for(operand.dtype, operand.threads))
-tiling_of_array = retype(lambda array: tiling_for(array.dtype))
-alone = retype(lambda tiling: tiling.alone)
+def tiling_of_array(array):
+    """Of an operand, or of an array or what may be None."""
+    return tiling_for((array.type if isinstance(array, types.Optional) else array).dtype)
+
+
+tiling_of = retype(tiling_of_array)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from numba_linear.cpu.compiler import inlined
+from numba_linear.jit.compiler import inlined
 
 
 class Matrix(NamedTuple):
@@ -17,3 +17,8 @@ class Matrix(NamedTuple):
 def from_number(m, i, j):
     """The matrix that begins at number [i, j] of m."""
     return Matrix(m.at + i * m.row + j * m.col, m.row, m.col)
+
+
+@inlined
+def transposed(m):
+    return Matrix(m.at, m.col, m.row)

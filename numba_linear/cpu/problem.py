@@ -5,13 +5,19 @@ from typing import NamedTuple
 from numba_linear.cpu.matrix import Matrix
 
 
-class Problem(NamedTuple):
-    """C[r, c] = (Σ_p A[r, p] · B[c, p] + bias[c]) / divisor, and sums[r] = (Σ_p A[r, p]) /
-    divisor.
+class Epilogue(NamedTuple):
+    """What follows each sum: (sum + bias[c]) / divisor, as in `finish`.
 
-    `bias` and `sums` are addresses, 0 for none, of contiguous numbers; only `contract_into` and
-    `contract_small` take a bias whose numbers lie apart. `divisor` is as in `finish`.
+    `bias` is an address, 0 for none; its numbers lie `step` bytes apart.
     """
+
+    bias: int
+    step: int
+    divisor: float
+
+
+class Problem(NamedTuple):
+    """C[r, c] = Σ_p A[r, p] · B[c, p], and the epilogue."""
 
     a: Matrix  # rows × terms
     b: Matrix  # cols × terms
@@ -19,9 +25,7 @@ class Problem(NamedTuple):
     rows: int
     cols: int
     terms: int
-    bias: int
-    divisor: float
-    sums: int
+    epilogue: Epilogue
 
 
 class Leaves(NamedTuple):
@@ -40,13 +44,11 @@ class Leaves(NamedTuple):
     low: int
 
 
-class Ahead(NamedTuple):
-    """What a tile asks for meanwhile: two cache lines for each term, the first at `at`, and then
-    `step` bytes on for each term and `tile` for each tile; and the line of each of C's rows that
-    lies `c` bytes further, or, for 0, none, which `tiles_of_panel` decides.
+class Prefetch(NamedTuple):
+    """What a tile prefetches: two cache lines per term, and a line of each of C's rows.
 
-    Two lines: 2048³ runs at 207 GF with one and at 193 without, (8, 1024, 1024) grad_input takes
-    208 us with one and 170 with two.
+    The lines of the first term lie at `at`, those of the next `step` bytes further, and those of
+    the next tile `tile`. C's lines lie `c` bytes further; 0 for none.
     """
 
     at: int

@@ -1,7 +1,7 @@
-"""The summation rule's one constant. Changing it changes bits; every tunable is in
-`machine.py`."""
+"""The summation rule's one constant. Changing it changes bits; what changes only speed stands in
+`tuning.py`."""
 
-from numba_linear.cpu.compiler import inlined
+from numba_linear.jit.compiler import inlined
 
 LEAF = 256  # terms of one fused multiply-add chain
 
@@ -10,6 +10,15 @@ LEAF = 256  # terms of one fused multiply-add chain
 def leaf_count(terms):
     """Leaves of a sum; an empty sum is one empty leaf, +0."""
     return max(1, (terms + LEAF - 1) // LEAF)
+
+
+@inlined
+def level_count(leaves):
+    """Levels of the tree above so many leaves."""
+    levels = 0
+    while (leaves - 1) >> levels:
+        levels += 1
+    return levels
 
 
 @inlined

@@ -1,6 +1,6 @@
 """The layer's sums on the GPU: which operand is which, and the launches of the kernels.
 
-As on the CPU (`cpu/contract.py`), all of them are C[r, c] = Σ_p A[r, p] · B[c, p]:
+As on the CPU (`cpu/driver.py`), all of them are C[r, c] = Σ_p A[r, p] · B[c, p]:
 
     forward      Y[k, i]  = Σ_l x[k, l] · w[i, l] + b[i]       A = x        B = w
     grad_input   ∂X[k, l] = Σ_i g[k, i] · w[i, l]              A = g        B = wᵀ

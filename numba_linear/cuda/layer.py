@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from numba_linear import checks
-from numba_linear.checks import FINE
+from numba_linear.codes import FINE
 from numba_linear.interpreted import refusal
 from numba_linear.layer import Gradients
 

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numba_linear.cpu.machine import tiling_of_array
-from numba_linear.cpu.parallel import LAUNCH, WORKQUEUE_LAUNCH, saves
+from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.plan import threads_pay
+from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.tuning import LAUNCH, WORKQUEUE_LAUNCH
 
 
 @njit
 def worth(like, rows, cols, terms, threads, launch):
-    return saves(tiling_of_array(like), rows, cols, terms, threads, launch)
+    nowhere = Matrix(0, 0, 0)
+    problem = Problem(nowhere, nowhere, nowhere, rows, cols, terms, Epilogue(0, 0, 0.0))
+    return threads_pay(tiling_of(like), problem, threads, launch)
 
 
 # (K, n, m) of forward, in µs on one thread and on two threads of a quiet Zen 4.

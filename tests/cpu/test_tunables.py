@@ -5,12 +5,14 @@ from pathlib import Path
 import digest
 import pytest
 from processes import finish, start
+from tuned import SETS
 
-TILINGS = {
-    "narrower vectors, blocks of one leaf": (6, 16, 1, 4, 16),
-    "large blocks": (12, 32, 16, 2048, 65536),
-    "nothing fits": (12, 32, 1, 1, 1),
-}
+from numba_linear.cpu import tuning
+
+
+def test_every_tunable_is_changed():
+    tunables = {name for name in vars(tuning) if name.isupper()}
+    assert set().union(*SETS.values()) == tunables
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +20,12 @@ def digests(tmp_path_factory):
     script = Path(__file__).with_name("tuned.py")
     tests = str(Path(digest.__file__).parent)
     started = [
-        start(script, *tiling, PYTHONPATH=tests, NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("c")))
-        for tiling in TILINGS.values()
+        start(script, name, PYTHONPATH=tests, NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("c")))
+        for name in SETS
     ]
-    return dict(zip(TILINGS, finish(*started), strict=True))
+    return dict(zip(SETS, finish(*started), strict=True))
 
 
-@pytest.mark.parametrize("name", TILINGS)
+@pytest.mark.parametrize("name", SETS)
 def test_the_bits_are_those_of_the_equations(name, digests):
     assert digests[name].strip() == digest.of_equations()

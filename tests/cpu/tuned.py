@@ -1,37 +1,99 @@
-"""Prints `digest.of_package` computed with another tiling, for `test_tunables`.
+"""Prints `digest.of_package` computed with other tunables, for `test_tunables`.
 
-Arguments: the tile's rows and float32 columns, leaves in a block, KiB of A's block and of B's.
+Argument: the name of a set of them. The table stands in for the package's own before that is
+imported, so that every function reads it.
 """
 
+import importlib.util
 import sys
 
-import digest
+ALWAYS, NEVER = 1 << 40, 0
 
-from numba_linear import entry
-from numba_linear.cpu import blocks, contract, gemv, machine, parallel, small, turned
+#: Every path wherever it can go, and threads for every call.
+PATHS = {
+    "FEW_WORK": NEVER,
+    "VECTOR_WORK": NEVER,
+    "FEW_ROWS": 20,
+    "MORE_ROWS": 30,
+    "MORE_ROWS_BYTES": NEVER,
+    "ROWS_STRETCH": 256,
+    "ROWS_PREFETCH": NEVER,
+    "DOT_ROWS": 8,
+    "DOT_LEAVES": 1,
+    "STAGGER_FROM": NEVER,
+    "STAGGER": 128,
+    "LONG_ROW": 1 << 10,
+    "TRANSPOSED_BLOCK": 1 << 10,
+    "TRANSPOSED_ROW": ALWAYS,
+    "TRANSPOSED_B": NEVER,
+    "STRIDED_BLOCK": 16,
+    "STACK": NEVER,
+    "SAVED": -ALWAYS,
+    "LAUNCH": -ALWAYS,
+    "WORKQUEUE_LAUNCH": -ALWAYS,
+    "MULTIPLIED": 1,
+    "READ": 1,
+    "SPLIT_K_BYTES": ALWAYS,
+    "SPLIT_K_TERMS": NEVER,
+    "SPLIT_K_LEAVES": NEVER,
+    "SPLIT_K_PARTS": 2,
+}
+#: All in tiles, in the least blocks, packed.
+PACKED = {
+    "FEW_WORK": NEVER,
+    "VECTOR_WORK": NEVER,
+    "FEW_ROWS": NEVER,
+    "DOT_ROWS": NEVER,
+    "TRANSPOSED_ROW": NEVER,
+    "BLOCK_LEAVES_BYTES": 8,
+    "A_SHARE": (0, 1),
+    "B_SHARE": (0, 1),
+    "FEW_TERMS": ALWAYS,
+    "ALIGNED_C": NEVER,
+    "APART_ROWS": NEVER,
+    "APART_TERMS": NEVER,
+    "PACK_A_PANELS": NEVER,
+    "PACK_A_PANELS_EVICT": NEVER,
+    "DIRECT_TILES": NEVER,
+    "DIRECT_TILES_ALIGNED": NEVER,
+    "DIRECT_TILES_PAGE": NEVER,
+    "PACK_TERMS": 8,
+}
+#: Few multiply-adds without a bound; else tiles of other heights, nothing packed.
+IN_PLACE = {
+    "FEW_WORK": NEVER,
+    "VECTOR_WORK": ALWAYS,
+    "SMALL_PACKED": 1 << 16,
+    "TILE_ROWS": {64: 8, 32: 5, 16: 3},
+    "HEIGHTS": {8: (8, 5, 3), 5: (5, 1), 3: (3, 2)},
+    "B_MOST": 1 << 10,
+    "DIRECT_TILES": ALWAYS,
+    "DIRECT_TILES_ALIGNED": ALWAYS,
+    "DIRECT_TILES_PAGE": ALWAYS,
+    "TALL_PANELS": NEVER,
+    "TALL_BYTES": NEVER,
+    "PREFETCH_TERMS": NEVER,
+    "PREFETCH_BYTES": NEVER,
+    "PREFETCH_TILES": 1,
+}
+SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 
-rows, columns, leaves, a_kib, b_kib = map(int, sys.argv[1:])
+
+def install(changed):
+    """Put the package's table, so changed, in its place."""
+    package = importlib.util.find_spec("numba_linear").submodule_search_locations[0]
+    name = "numba_linear.cpu.tuning"
+    spec = importlib.util.spec_from_file_location(name, f"{package}/cpu/tuning.py")
+    tuning = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tuning)
+    for tunable, value in changed.items():
+        assert hasattr(tuning, tunable), f"there is no tunable {tunable}"
+        setattr(tuning, tunable, value)
+    sys.modules[name] = tuning
 
 
-def tiling_for(dtype, threads=False):
-    width = columns * 32 // dtype.bitwidth
-    return machine.Tiling(dtype, rows, width, leaves, a_kib << 10, b_kib << 10, threads)
+if __name__ == "__main__":
+    install(SETS[sys.argv[1]])
+    import digest
 
-
-machine.tiling_for = tiling_for
-contract.SMALL = 0  # all working memory from the heap
-contract.FEW_ROWS, contract.MEMORY = 20, 0  # B row by row, some of the digest's shapes
-blocks.FEW_TERMS = 1 << 20  # C finished block by block however long its sums
-blocks.WRITES = contract.AHEAD = contract.AHEAD_BYTES = 0
-contract.TILES_AHEAD = 1  # A asked for ahead wherever there are two tiles of rows
-turned.TURNED, turned.LEAST = 1 << 10, 0
-gemv.STRETCH = 1  # dots a leaf at a time
-gemv.FEW_DOTS = contract.FEW_DOTS = 8  # and of fewer rows
-gemv.SUMS = 64 * gemv.STRETCH * gemv.FEW_DOTS
-gemv.FAR = 1 << 10  # rows of B that long asked for ahead
-# all of one leaf by the small loops where nothing else fits, or nothing
-small.FEW_WORK = small.VECTOR_WORK = 1 << 40 if leaves == b_kib else 0
-parallel.LONG = 0  # terms cut however many rows and columns C has
-# threads for every call that has not few multiply-adds
-parallel.SAVED = parallel.LAUNCH = parallel.WORKQUEUE_LAUNCH = entry.LAUNCH = -(1 << 40)
-print(digest.of_package())
+    print(digest.of_package())

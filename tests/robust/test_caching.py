@@ -35,7 +35,7 @@ import sys
 import numpy as np
 
 from numba_linear import grad_bias
-from numba_linear.cpu.resident import cache_state
+from numba_linear.jit.resident import cache_state
 
 for dtype in sys.argv[1:]:
     g = np.arange(600, dtype=dtype).reshape(300, 2)
@@ -286,7 +286,7 @@ def test_another_version_however_it_is_installed(how, tmp_path):
     assert run(second, script, cwd=tmp_path, **settings) == "1.0 1.0 0\n"
 
 
-BUILD = "from numba_linear.cpu.build import build; print(build())"
+BUILD = "from numba_linear.jit.build import build; print(build())"
 
 
 def build_of(home, **settings):

@@ -7,8 +7,8 @@ from numba.core.compiler import Flags
 from numba.core.cpu import CPUTargetOptions
 from processes import finish, start
 
-from numba_linear.cpu.compiler import INLINED, OPTIONS, PLAIN
-from numba_linear.cpu.resident import RESIDENTS
+from numba_linear.jit.compiler import INLINED, OPTIONS, PLAIN
+from numba_linear.jit.resident import RESIDENTS
 
 #: Flags that no option sets, and who decides them.
 DECIDED = {

@@ -24,12 +24,12 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import UnsupportedError
-from numba.extending import lower_builtin, models, register_model, type_callable
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from numba_linear.cpu.build import build
-from numba_linear.cpu.compiler import OPTIONS
-from numba_linear.cpu.interrupts import reading, uninterrupted
 from numba_linear.cpu.launch import missing_threads
+from numba_linear.jit.build import build
+from numba_linear.jit.compiler import OPTIONS
+from numba_linear.jit.interrupts import reading, uninterrupted
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -178,6 +178,24 @@ class Resident:
     def symbol(self, first):
         return f"{self.name}({first})"
 
+    def code_type(self, context, first):
+        signature = self.typed(first)
+        return context.call_conv.get_function_type(signature.return_type, signature.args)
+
+    def declared(self, context, builder, first):
+        """The code for this type of first argument, in a module that is being built."""
+        code_type, symbol = self.code_type(context, first), self.symbol(first)
+        return cgutils.get_or_insert_function(builder.module, code_type, symbol)
+
+    def call(self, context, builder, callee, first, args):
+        signature = self.typed(first)
+        status, result = context.call_conv.call_function(
+            builder, callee, signature.return_type, signature.args, args
+        )
+        if self.result == types.intp:  # Numba's own code for prange raises without memory
+            result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
+        return result
+
     def load(self, first):
         """Make the symbol for this type of first argument resolve."""
         if first in self.addresses:
@@ -196,7 +214,7 @@ class Resident:
             binding.add_symbol(self.symbol(first), address)
             self.addresses[first] = address
         if self.ready:
-            self.ready()
+            self.ready(first, address)
 
 
 class Needed:
@@ -241,7 +259,8 @@ def resident(function=None, ready=None, **options):
 
     The other parameters are integers, float64 or named tuples if so annotated, and of the first
     one's type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called
-    when there is code. `options` of `numba.njit` go before `OPTIONS`.
+    with the type and the address once there is code. `options` of `numba.njit` go before
+    `OPTIONS`.
     """
     if function is None:
         return lambda function: resident(function, ready=ready, **options)
@@ -264,13 +283,7 @@ def resident(function=None, ready=None, **options):
         first = sig.args[0]
         shapes = first.shapes if isinstance(first, OneOf) else [first]
         context.environment.consts.extend(Needed(owner.name, shape) for shape in shapes)
-        callees = []
-        for shape in shapes:
-            args_of_shape = owner.typed(shape).args
-            function_type = context.call_conv.get_function_type(sig.return_type, args_of_shape)
-            callees.append(
-                cgutils.get_or_insert_function(builder.module, function_type, owner.symbol(shape))
-            )
+        callees = [owner.declared(context, builder, shape) for shape in shapes]
         callee = callees[0]
         if isinstance(first, OneOf):
             table = ir.Constant(ir.ArrayType(callee.type, len(callees)), callees)
@@ -278,14 +291,43 @@ def resident(function=None, ready=None, **options):
             zero = ir.Constant(ir.IntType(64), 0)
             callee = builder.load(builder.gep(table, [zero, args[0]]))
             args = [context.get_dummy_value(), *args[1:]]
-        status, result = context.call_conv.call_function(
-            builder, callee, sig.return_type, owner.typed(shapes[0]).args, args
-        )
-        if sig.return_type == types.intp:  # Numba's own code for prange raises without memory
-            result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
-        return result
+        return owner.call(context, builder, callee, shapes[0], args)
 
     return function
+
+
+def address_of(function):
+    """A word: the address of the code of a resident function for the type of its argument."""
+    owner = function.resident
+
+    def word(typingctx, first):
+        owner.load(first)
+
+        def codegen(context, builder, sig, args):
+            context.environment.consts.append(Needed(owner.name, first))
+            return builder.ptrtoint(owner.declared(context, builder, first), ir.IntType(64))
+
+        return types.intp(first), codegen
+
+    return intrinsic(word)
+
+
+def call_address(function):
+    """A word: a call of a resident function of three parameters by its address, which comes
+    first."""
+    owner = function.resident
+
+    def word(typingctx, address, first, second, third):
+        signature = owner.typed(first)
+
+        def codegen(context, builder, sig, args):
+            code = owner.code_type(context, first).as_pointer()
+            callee = builder.inttoptr(args[0], code)
+            return owner.call(context, builder, callee, first, args[1:])
+
+        return signature.return_type(types.intp, *signature.args), codegen
+
+    return intrinsic(word)
 
 
 def cache_state():

@@ -14,7 +14,6 @@ B::
     …
 """
 
-from numba_linear.cpu.compiler import inlined
 from numba_linear.cpu.fragment import (
     columns_of,
     copy,
@@ -28,24 +27,10 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import heights, square, vector, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
-from numba_linear.cpu.resident import resident
+from numba_linear.cpu.plan import tile_height
 from numba_linear.cpu.rule import LEAF
-
-
-@inlined
-def tile_height(tiling, left, rows):
-    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
-
-    The least height that finishes them, if the tile may begin early and compute some rows again
-    (the same bits); else the greatest that fits.
-    """
-    choices = heights(tiling)
-    best = -1
-    for i in range(len(choices)):
-        # from the greatest down: one that finishes, or the first that does not
-        if choices[i] <= rows and (best < 0 or choices[i] >= left):
-            best = i
-    return best
+from numba_linear.cpu.tuning import PACK_TERMS
+from numba_linear.jit.resident import resident
 
 
 @resident
@@ -77,11 +62,6 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
                 copy(tiling, to + p * row + j * size, from_number(b, min(j, cols - 1), p).at)
 
 
-#: Terms packed at a time where the rows of A are contiguous: their lines stay in the first-level
-#: cache while one tile's rows after the other's are taken from them.
-FEW = 32
-
-
 @resident
 def pack_a(tiling, a: Matrix, rows, tall, terms, to):
     """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart.
@@ -89,7 +69,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
     Where a tile may have more rows than there are, up to `tall`, the last stands for the rest.
     """
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    for begin in range(0, terms, FEW if a.col != size else terms):
+    for begin in range(0, terms, PACK_TERMS if a.col != size else terms):
         row = 0
         panel = to
         while row < rows:
@@ -106,7 +86,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                     if r + 1 < inside:
                         source += a.row
             elif a.row == size:
-                for p in range(begin, min(terms, begin + FEW)):
+                for p in range(begin, min(terms, begin + PACK_TERMS)):
                     for j in range(0, height, lanes):
                         numbers = load_part(
                             vector(tiling), source + p * a.col + j * size, inside - j
@@ -114,7 +94,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                         # what it writes beyond the height, the next term's numbers replace
                         store(numbers, panel + (p * height + j) * size, 0)
             else:
-                for p in range(begin, min(terms, begin + FEW)):
+                for p in range(begin, min(terms, begin + PACK_TERMS)):
                     for r in range(height):
                         number = source + p * a.col + min(r, inside - 1) * a.row
                         copy(tiling, panel + (p * height + r) * size, number)

@@ -1,4 +1,4 @@
-"""The register tile: the summation rule on rows × columns sums at once."""
+"""The microkernel: the summation rule on rows × columns sums at once."""
 
 from numba_linear.cpu.fragment import (
     add,
@@ -16,9 +16,9 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import LINE
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.problem import Ahead, Leaves
-from numba_linear.cpu.resident import resident
+from numba_linear.cpu.problem import Leaves, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
+from numba_linear.jit.resident import resident
 
 
 @resident
@@ -35,7 +35,7 @@ def tiles(
     leaves: Leaves,
     bias,
     divisor: float,
-    ahead: Ahead,
+    ahead: Prefetch,
 ):
     """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf
     C: `count` tiles, one below the other.
@@ -54,8 +54,8 @@ def tiles(
         Which leaves, of how many terms, and where partial sums wait for the rest of the sum.
     bias, divisor
         As in `finish`.
-    ahead : Ahead
-        What to ask for meanwhile.
+    ahead : Prefetch
+        What to prefetch meanwhile.
     """
     terms, begin, end, partials, kept, kept_tile, low = leaves
     final = max(terms - 1, 0) // LEAF

@@ -1,0 +1,43 @@
+"""The one way into the engine: a contraction by its plan."""
+
+from numba_linear.codes import FINE, PARALLEL, SERIAL, WANTS_THREADS
+from numba_linear.cpu.contract import contract_alone
+from numba_linear.cpu.plan import MANY, is_small, is_strided, threads_pay
+from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.small import contract_small
+from numba_linear.cpu.strided import contract_strided
+from numba_linear.cpu.threads import NO_LAYER, call_on_threads, on_threads
+from numba_linear.cpu.tuning import LAUNCH
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import resident
+
+
+@resident
+def contract(tiling, problem: Problem, mode) -> int:
+    """C from A and B, wherever they lie: FINE, or MEMORY, or WANTS_THREADS with nothing written.
+
+    `mode` is AUTO, SERIAL or PARALLEL.
+    """
+    if problem.rows == 0 or problem.cols == 0:
+        return FINE
+    if is_small(tiling, problem):
+        contract_small(tiling, problem)
+        return FINE
+    if is_strided(tiling, problem):
+        return contract_strided(tiling, problem)
+    if mode == PARALLEL or (mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)):
+        address = on_threads(tiling)
+        if address == 0 or (address == NO_LAYER and mode == PARALLEL):
+            return WANTS_THREADS
+        if address != NO_LAYER:
+            return call_on_threads(address, tiling, problem, mode)
+    return contract_alone(tiling, problem)
+
+
+@inlined
+def contract_at_once(tiling, problem, mode):
+    """The same, of which the small path stands at the call."""
+    if is_small(tiling, problem):
+        contract_small(tiling, problem)
+        return FINE
+    return contract(tiling, problem, mode)

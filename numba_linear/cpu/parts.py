@@ -1,0 +1,124 @@
+"""A contraction in parts on several threads.
+
+One `prange`, compiled once for all dtypes, whose body is one call with an integer.
+"""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from numba_linear.cpu.contract import contract_alone
+from numba_linear.cpu.environment import restore, set_default
+from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of
+from numba_linear.cpu.launch import start_layer
+from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.plan import Parts
+from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import CompileTime, address_of, call_address, kind, resident
+
+
+class Job(NamedTuple):
+    """What all parts of a contraction share."""
+
+    problem: Problem
+    parts: Parts
+
+
+JOB = kind(Job, None)
+
+
+@intrinsic
+def kept(typingctx, job):
+    """The address of a job, on the stack until the function returns."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
+
+    return types.intp(JOB), codegen
+
+
+@intrinsic
+def job_at(typingctx, address):
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], context.get_value_type(JOB).as_pointer())
+        return builder.load(pointer)
+
+    return JOB(types.intp), codegen
+
+
+@inlined
+def cut(extent, grain, parts, i):
+    """Where the i-th of nearly equal parts begins, at a multiple of `grain`."""
+    grains = (extent + grain - 1) // grain
+    return min(extent, grains * i // parts * grain)
+
+
+@inlined
+def count_of(extent, part):
+    return max(1, (extent + part - 1) // part)
+
+
+@resident
+def run_part(tiling, job, i) -> int:
+    """The i-th part of the job at an address."""
+    problem, parts = job_at(job).problem, job_at(job).parts
+    a, b, c, rows, cols, terms, epilogue = problem
+    term_parts = count_of(terms, parts.terms)
+    p, i_row = i % term_parts * parts.terms, i // term_parts // parts.cols
+    i_col = i // term_parts % parts.cols
+    row = cut(rows, rows_of(tiling), parts.rows, i_row)
+    end_row = cut(rows, rows_of(tiling), parts.rows, i_row + 1)
+    col = cut(cols, columns_of(tiling), parts.cols, i_col)
+    end_col = cut(cols, columns_of(tiling), parts.cols, i_col + 1)
+    c_part = from_number(c, row, col)
+    bias = epilogue.bias + col * item_bytes(tiling) if epilogue.bias else 0
+    part = Problem(
+        from_number(a, row, p),
+        from_number(b, col, p),
+        Matrix(c_part.at + i % term_parts * parts.bytes, c.row, c.col),
+        end_row - row,
+        end_col - col,
+        min(parts.terms, terms - p),
+        Epilogue(bias, epilogue.step, epilogue.divisor),
+    )
+    former = set_default()
+    failed = contract_alone(tiling, part)
+    restore(former)
+    return failed
+
+
+class AnyTiling(CompileTime):
+    """In the place of a tiling, for what is compiled once for all."""
+
+
+@register_model(AnyTiling)
+class AnyTilingModel(models.OpaqueModel):
+    pass
+
+
+ANY = AnyTiling("AnyTiling")
+any_tiling = intrinsic(lambda typingctx: (ANY(), lambda context, *_: context.get_dummy_value()))
+
+part_address = address_of(run_part)
+call_part = call_address(run_part)
+
+
+@resident(parallel=True, ready=start_layer)
+def launch(like, part, job, count) -> int:
+    """Not 0 if one of the parts of a job failed; `part` is the address of its dtype's code."""
+    failed = 0
+    for i in prange(count):
+        failed += call_part(part, any_tiling(), job, i)
+    return failed
+
+
+@inlined
+def contract_parts(tiling, problem, parts):
+    """All parts at once."""
+    count = parts.rows * parts.cols * count_of(problem.terms, parts.terms)
+    failed = launch(any_tiling(), part_address(tiling), kept(Job(problem, parts)), count)
+    return min(failed, 1)

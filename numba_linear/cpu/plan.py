@@ -1,0 +1,362 @@
+"""Every decision about a contraction, made before it runs; the numbers stand in `tuning.py`.
+
+`path_of` says which path it takes, `blocks_for` what the five loops take at a time and pack,
+`parts_for` how threads share it. What runs a plan (`contract.py`, `driver.py`, the paths' own
+files) decides nothing. All paths give the same bits.
+"""
+
+from typing import NamedTuple
+
+from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of
+from numba_linear.cpu.machine import (
+    LINE,
+    PAGE,
+    a_bytes,
+    b_bytes,
+    block_leaves,
+    block_levels,
+    heights,
+    least_height,
+)
+from numba_linear.cpu.rule import LEAF, leaf_count, level_count
+from numba_linear.cpu.tuning import (
+    ALIGNED_C,
+    APART_ROWS,
+    APART_TERMS,
+    DIRECT_TILES,
+    DIRECT_TILES_ALIGNED,
+    DIRECT_TILES_PAGE,
+    DOT_ROWS,
+    FEW_ROWS,
+    FEW_TERMS,
+    FEW_WORK,
+    MORE_ROWS,
+    MORE_ROWS_BYTES,
+    MULTIPLIED,
+    PACK_A_PANELS,
+    PACK_A_PANELS_EVICT,
+    READ,
+    SAVED,
+    SMALL_PACKED,
+    SPLIT_K_BYTES,
+    SPLIT_K_LEAVES,
+    SPLIT_K_PARTS,
+    SPLIT_K_TERMS,
+    TALL_BYTES,
+    TALL_PANELS,
+    TRANSPOSED_B,
+    TRANSPOSED_ROW,
+    VECTOR_WORK,
+)
+from numba_linear.jit.compiler import inlined
+
+#: Paths: few multiply-adds (`small.py`), a C or bias with strides (`strided.py`), by Cᵀ
+#: (`transposed.py`), one row and a few (`gemv.py`, two ways), and the five loops (`driver.py`).
+SMALL, STRIDED, TRANSPOSED, DOTS, ROWS, TILES = range(6)
+
+
+# --------------------------------------------------------------------------------------
+# Which path
+# --------------------------------------------------------------------------------------
+
+
+@inlined
+def path_of(tiling, problem):
+    """The path on one thread, by the first that applies."""
+    if is_small(tiling, problem):
+        return SMALL
+    if is_strided(tiling, problem):
+        return STRIDED
+    return path_of_rows(tiling, problem)
+
+
+@inlined
+def path_of_rows(tiling, problem):
+    """The path on one thread where C's rows and the bias are contiguous."""
+    if by_transpose(tiling, problem):
+        return TRANSPOSED
+    if by_dots(tiling, problem):
+        return DOTS
+    return ROWS if by_rows(tiling, problem) else TILES
+
+
+@inlined
+def is_small(tiling, problem):
+    """Whether preparing for anything quicker would take longer than the sums themselves."""
+    rows, cols, terms = problem.rows, problem.cols, problem.terms
+    work = rows * cols * (terms + 2)
+    if terms > LEAF or work > VECTOR_WORK:
+        return False
+    return work <= FEW_WORK or fills_vectors(tiling, problem)
+
+
+@inlined
+def fills_vectors(tiling, problem):
+    """Whether C's columns lie side by side, and so do they in B or in B's transpose."""
+    _, b, c, rows, cols, terms, epilogue = problem
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    if c.col != size or 2 * cols < lanes or (epilogue.bias and epilogue.step != size):
+        return False
+    if b.row == size:
+        return rows >= 4 or cols >= lanes
+    pays = rows * cols * (terms + 2) > FEW_WORK and rows >= 4 and cols >= lanes
+    return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
+
+
+@inlined
+def is_strided(tiling, problem):
+    """Whether C's rows or the bias are not contiguous."""
+    size, epilogue = item_bytes(tiling), problem.epilogue
+    return problem.c.col != size or (epilogue.bias != 0 and epilogue.step != size)
+
+
+@inlined
+def by_transpose(tiling, problem):
+    """Whether A is less to transpose than B: at least half of the transposing is saved, and at
+    most an eighth of the lanes is idle."""
+    a, b, _, rows, cols, terms, _ = problem
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    return (
+        a.col == size
+        and b.col == size
+        and rows * size <= TRANSPOSED_ROW
+        and cols * terms * size >= TRANSPOSED_B
+        and 2 * rows * (terms + cols) <= cols * terms
+        and -rows % lanes * 8 <= rows
+        and b.row % PAGE != 0
+    )
+
+
+@inlined
+def by_dots(tiling, problem):
+    """Whether few rows of A fit a cache and B's terms are contiguous."""
+    a, b, _, rows, cols, terms, _ = problem
+    size = item_bytes(tiling)
+    few = cols >= columns_of(tiling) // 2 or rows < least_height(tiling)
+    fits = a.col == size or rows * terms * size <= a_bytes(tiling)
+    return rows <= DOT_ROWS and few and fits and b.col == size and terms > 0
+
+
+@inlined
+def by_rows(tiling, problem):
+    """Whether few rows of A meet a B whose columns are contiguous."""
+    _, b, _, rows, cols, terms, _ = problem
+    few = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MORE_ROWS_BYTES)
+    return few and b.row == item_bytes(tiling) and terms > 1 and cols >= columns_of(tiling)
+
+
+# --------------------------------------------------------------------------------------
+# Blocks
+# --------------------------------------------------------------------------------------
+
+
+class Blocks(NamedTuple):
+    """What the five loops take at a time, and what they pack."""
+
+    panels: int  # of B: loop 5
+    rows: int  # of A: loop 4
+    leaves: int  # loop 3
+    low: int  # levels of the tree within a block of leaves
+    all_panels: int  # of B: loop 2
+    lead: int  # columns of the first panel, 0 if it is like the others
+    panel_bytes: int  # of what is packed of a panel, if B is
+    keep: bool  # whether B's panels are kept for all blocks of rows
+    b_direct: bool  # whether B is read in place
+    a_pack: bool  # whether A is packed
+    tall: int  # rows of a tile that is to have no fewer than A, or 0
+
+
+@inlined
+def blocks_for(tiling, problem):
+    """The blocks of a problem that is done in tiles."""
+    a, b, c, rows, cols, terms, _ = problem
+    size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
+    least, leaves = least_height(tiling), leaf_count(terms)
+    apart = a.row >= APART_ROWS if a.col == size else a.col >= APART_TERMS or a.row != size
+
+    # A's block in L2. Where all fits, nothing is divided, which takes long.
+    block, low = block_leaves(tiling), block_levels(tiling)
+    if a.row == size and not apart:
+        # long sums of few rows and columns: the terms of both where they lie
+        while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
+            block, low = block // 2, low - 1
+    block = min(leaves, block)
+    a_term = max(1, min(terms, block * LEAF)) * size
+    block_rows = rows
+    if rows * a_term > a_bytes(tiling):
+        block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
+    if terms <= FEW_TERMS and rows * cols * size > a_bytes(tiling):
+        fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
+        block_rows = min(block_rows, max(most_rows, fit))
+
+    # To read B in place saves packing it, a pass over it that many tiles share. But where its rows
+    # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
+    # other. Nothing beyond B's columns may be read.
+    wide = cols >= most_columns or cols == most_columns // 2
+    b_direct = b.row == size and wide and rows <= direct_tiles(b.col) * most_rows
+
+    # Peel `lead` columns so that the later panels are aligned, in a direct B, or else in C. That
+    # costs up to a panel more: it pays for a direct B of many panels, or where writing C is much
+    # of the work.
+    vector_bytes = most_columns // 2 * size
+    lead, edge = 0, b.at if b_direct else c.at
+    writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > ALIGNED_C
+    many = b_direct and cols >= 8 * most_columns
+    worth = many or (writes and terms * most_columns <= 8 * cols)
+    if worth and (b.col if b_direct else c.row) % vector_bytes == 0:
+        lead = -edge % vector_bytes // size
+    panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
+
+    # B's panels in L3: kept for all blocks of rows if all their terms fit, else packed for each.
+    panel_bytes = min(block * LEAF, terms) * most_columns * size
+    keep = not b_direct and rows > block_rows
+    block_panels = panels
+    if keep:
+        whole = max(1, terms) * most_columns * size
+        if 8 * whole <= b_bytes(tiling):
+            panel_bytes = whole
+            block_panels = b_bytes(tiling) // whole
+        else:
+            keep = False
+    kept_levels = max(0, level_count(leaves) - low)
+    if kept_levels:
+        fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
+        block_panels = min(block_panels, max(1, fit // most_columns))
+    block_panels = min(block_panels, panels)
+    if block_panels < panels:  # as even as can be
+        rounds = (panels + block_panels - 1) // block_panels
+        block_panels = (panels + rounds - 1) // rounds
+
+    evict = (a.row if a.col == size else a.col) % PAGE == 0
+    enough = block_panels >= (PACK_A_PANELS_EVICT if evict else PACK_A_PANELS)
+    a_pack = apart and enough and rows >= 2 * most_rows
+    # Use a taller tile, and pad A, where no tile is low enough, or where it saves a pass over B.
+    tall = 0
+    if rows < least:
+        tall = least
+        a_pack = rows > 1
+    elif b_direct and b.col >= TALL_BYTES and block_panels >= TALL_PANELS and rows < most_rows:
+        tall = heights(tiling)[tile_height(tiling, rows, most_rows)]
+        a_pack = tall > rows
+    return Blocks(
+        block_panels,
+        block_rows,
+        block,
+        low,
+        panels,
+        lead,
+        panel_bytes,
+        keep,
+        b_direct,
+        a_pack,
+        tall,
+    )
+
+
+@inlined
+def direct_tiles(step):
+    """Tiles of A's rows up to which a B whose rows lie `step` bytes apart is read in place."""
+    if step != 0 and step % PAGE == 0:
+        return DIRECT_TILES_PAGE
+    return DIRECT_TILES_ALIGNED if step % LINE == 0 else DIRECT_TILES
+
+
+@inlined
+def tile_height(tiling, left, rows):
+    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
+
+    The least height that finishes them, if the tile may begin early and compute some rows again
+    (the same bits); else the greatest that fits.
+    """
+    choices = heights(tiling)
+    best = -1
+    for i in range(len(choices)):
+        # from the greatest down: one that finishes, or the first that does not
+        if choices[i] <= rows and (best < 0 or choices[i] >= left):
+            best = i
+    return best
+
+
+class Panel(NamedTuple):
+    """Columns of C: where they begin, how many a tile takes, and how many of these C has."""
+
+    column: int
+    width: int
+    cols: int
+
+
+@inlined
+def panel_of(tiling, cols, blocks, index):
+    """The panel of that index. The last begins early, if it can, and computes some columns
+    again, the same bits; half a panel takes tiles half as wide."""
+    width, lead = columns_of(tiling), blocks.lead
+    column = index * width
+    if lead:
+        column += lead - width
+    if column < 0 or cols - column <= width // 2:
+        width //= 2
+    if blocks.b_direct or not lead:
+        column = min(column, cols - width)
+    column = max(0, column)
+    inside = min(width, cols - column)
+    if lead and index == 0:
+        inside = lead
+    return Panel(column, width, inside)
+
+
+# --------------------------------------------------------------------------------------
+# Threads
+# --------------------------------------------------------------------------------------
+
+#: Threads whose number is not known yet: as many as save most.
+MANY = 1 << 20
+
+
+@inlined
+def threads_pay(tiling, problem, threads, launch):
+    """Whether so many threads save enough time to be started, which takes `launch` ns."""
+    rows, cols, terms = problem.rows, problem.cols, problem.terms
+    size = item_bytes(tiling)
+    read = (rows * terms + cols * terms + rows * cols) * size - 2 * a_bytes(tiling)
+    alone = max(rows * cols * terms * size // MULTIPLIED, read // READ)
+    return alone - alone // threads - launch >= SAVED
+
+
+class Parts(NamedTuple):
+    """How threads share a contraction: rows × cols parts of C, each of so many terms.
+
+    Each part of the terms has a C of its own, `bytes` from the one before.
+    """
+
+    rows: int
+    cols: int
+    terms: int
+    bytes: int
+
+
+@inlined
+def splits_k(tiling, problem, threads):
+    """Whether the terms are cut and not C, which is small, and whose sums are long."""
+    rows, cols, terms = problem.rows, problem.cols, problem.terms
+    if leaf_count(terms) < SPLIT_K_LEAVES * threads:
+        return False
+    small = rows * cols * item_bytes(tiling) <= SPLIT_K_BYTES
+    return small and terms >= SPLIT_K_TERMS * max(rows, cols)
+
+
+@inlined
+def parts_for(tiling, problem, threads):
+    """C's longer side is cut: each thread packs all of the other."""
+    terms = max(1, problem.terms)
+    if problem.cols > problem.rows:
+        return Parts(1, threads, terms, 0)
+    return Parts(threads, 1, terms, 0)
+
+
+@inlined
+def terms_of_part(terms, threads):
+    """The terms of a part in split-K: as many whole leaves as make a node of the rule's tree."""
+    leaves = 1
+    while leaves * LEAF * SPLIT_K_PARTS * threads < terms:
+        leaves *= 2
+    return leaves * LEAF

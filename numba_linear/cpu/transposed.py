@@ -1,0 +1,60 @@
+"""The contraction by its transpose, Cᵀ = B · Aᵀ.
+
+Planned where `by_transpose`: A is less to transpose than B. A tile wants the columns of a term
+side by side. Where the terms of both operands are contiguous, as in forward, one of them is
+transposed while it is packed: B, or here A and afterwards C. The same sums, so the same bits.
+"""
+
+from numba_linear.codes import FINE, MEMORY
+from numba_linear.cpu.driver import contract_tiles
+from numba_linear.cpu.fragment import (
+    allocate,
+    columns_of,
+    finish,
+    item_bytes,
+    load_few_columns,
+    load_part,
+    put,
+    release,
+    scratch,
+    store,
+)
+from numba_linear.cpu.machine import LINE, square, vector
+from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.tuning import TRANSPOSED_BLOCK
+from numba_linear.jit.resident import resident
+
+
+@resident
+def contract_transposed(tiling, problem: Problem) -> int:
+    """C by way of Cᵀ, some of B's columns at a time."""
+    a, b, c, rows, cols, terms, epilogue = problem
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    row = (rows * size + LINE - 1) // LINE * LINE
+    most = min(cols, max(TRANSPOSED_BLOCK // row // lanes, 1) * lanes)
+    block = allocate(most * row)
+    failed = FINE if block else MEMORY
+    bias_part = scratch(64)
+    for column in range(0, cols, most):
+        some = min(most, cols - column)
+        if not failed:
+            part, c_part = from_number(b, column, 0), Matrix(block, row, size)
+            failed = contract_tiles(
+                tiling, Problem(part, a, c_part, some, rows, terms, Epilogue(0, 0, 0.0))
+            )
+        if failed:
+            break
+        for j in range(0, some, lanes):
+            bias_at = 0
+            if epilogue.bias:
+                bias_at = bias_part
+                numbers = load_part(vector(tiling), epilogue.bias + (column + j) * size, some - j)
+                store(numbers, bias_at, 0)
+            for r in range(0, rows, lanes):
+                at = block + j * row + r * size
+                acc = load_few_columns(square(tiling), at, row, some - j, rows - r)
+                acc = finish(acc, bias_at, epilogue.divisor)
+                put(acc, from_number(c, r, column + j).at, c.row, rows - r, some - j)
+    release(block)
+    return failed

@@ -1,0 +1,1 @@
+"""Functions that are compiled once, kept, and called by symbol."""

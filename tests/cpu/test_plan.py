@@ -1,0 +1,189 @@
+"""Which path a shape takes, for every path and on both sides of its thresholds; and the blocks.
+
+A threshold that moves changes this table, so that no path is left without a test of its bits.
+"""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from numba_linear.cpu.machine import tiling_of, vector_bytes
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.plan import (
+    DOTS,
+    MANY,
+    ROWS,
+    SMALL,
+    STRIDED,
+    TILES,
+    TRANSPOSED,
+    blocks_for,
+    panel_of,
+    parts_for,
+    path_of,
+    splits_k,
+    terms_of_part,
+    threads_pay,
+    tile_height,
+)
+from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.tuning import DOT_ROWS, FEW_ROWS, FEW_WORK, LAUNCH, VECTOR_WORK
+
+FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
+NAMES = {SMALL: "small", STRIDED: "strided", TRANSPOSED: "transposed"}
+NAMES |= {DOTS: "dots", ROWS: "rows", TILES: "tiles"}
+
+
+@njit
+def problem_of(size, operation, K, n, m):
+    """The contraction of contiguous arrays, all at address 0."""
+    x, g = Matrix(0, n * size, size), Matrix(0, m * size, size)
+    w, none = Matrix(0, n * size, size), Epilogue(0, 0, 0.0)
+    if operation == FORWARD:
+        return Problem(x, w, g, K, m, n, none)
+    if operation == GRAD_INPUT:
+        return Problem(g, Matrix(0, size, n * size), x, K, n, m, none)
+    if operation == GRAD_WEIGHT:
+        a, b = Matrix(0, size, m * size), Matrix(0, size, n * size)
+        return Problem(a, b, w, m, n, K, none)
+    one = Matrix(0, 0, 0)
+    return Problem(one, Matrix(0, size, m * size), Matrix(0, 0, size), 1, m, K, none)
+
+
+@njit
+def path(like, operation, K, n, m):
+    return path_of(tiling_of(like), problem_of(like.itemsize, operation, K, n, m))
+
+
+@njit
+def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
+    size = like.itemsize
+    a, b = Matrix(0, terms * size, size), Matrix(0, terms * size, size)
+    after = Epilogue(bias, bias_step, 0.0)
+    problem = Problem(a, b, Matrix(0, cols * c_col, c_col), rows, cols, terms, after)
+    return path_of(tiling_of(like), problem)
+
+
+@pytest.mark.parametrize(
+    ("operation", "K", "n", "m", "wanted"),
+    [
+        (FORWARD, 1, 3, 3, SMALL),
+        (FORWARD, 1, FEW_WORK // 8 - 2, 8, SMALL),
+        (FORWARD, 1, FEW_WORK // 8 - 1, 8, DOTS),
+        (FORWARD, 1, 256, 64, DOTS),
+        (FORWARD, DOT_ROWS, 1024, 100, DOTS),
+        (FORWARD, DOT_ROWS + 1, 1023, 100, TILES),
+        (FORWARD, 2, 1000, 3, DOTS),
+        (FORWARD, 12, 1000, 3, TILES),
+        (FORWARD, 32, 250, 250, TRANSPOSED),
+        (FORWARD, 300, 250, 250, TILES),
+        (FORWARD, 1000, 300, 200, TILES),
+        (GRAD_INPUT, 16, 64, 64, SMALL),
+        (GRAD_INPUT, 16, VECTOR_WORK // 256 // 16 + 1, 254, TILES),
+        (GRAD_INPUT, FEW_ROWS, 1000, 1000, ROWS),
+        (GRAD_INPUT, FEW_ROWS + 1, 1000, 1000, TILES),
+        (GRAD_INPUT, 8, 12000, 6000, ROWS),
+        (GRAD_WEIGHT, 1, 100, 100, SMALL),
+        (GRAD_WEIGHT, 1, 1000, 1000, TILES),
+        (GRAD_WEIGHT, 1000, 100, 100, TILES),
+        (GRAD_BIAS, 200, 0, 100, SMALL),
+        (GRAD_BIAS, 1000, 0, 100, ROWS),
+        (GRAD_BIAS, 1000, 0, 3, TILES),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_paths(dtype, operation, K, n, m, wanted):
+    assert NAMES[path(np.empty(0, dtype), operation, K, n, m)] == NAMES[wanted]
+
+
+def test_strided_c_or_bias():
+    like = np.empty(0, np.float32)
+    assert strided_path(like, 300, 300, 300, 4, 0, 0) == TILES
+    assert strided_path(like, 300, 300, 300, 8, 0, 0) == STRIDED
+    assert strided_path(like, 300, 300, 300, 4, 64, 8) == STRIDED
+    assert strided_path(like, 300, 300, 300, 4, 64, 4) == TILES
+    assert strided_path(like, 2, 3, 4, 8, 64, 8) == SMALL
+
+
+@njit
+def blocks(like, operation, K, n, m):
+    return blocks_for(tiling_of(like), problem_of(like.itemsize, operation, K, n, m))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (64, 64, 64), (7, 1024, 1024), (3000, 2000, 5000)])
+def test_blocks_cover_the_problem(shape, dtype):
+    like, K, n, m = np.empty(0, dtype), *shape
+    for operation, rows, cols in ((FORWARD, K, m), (GRAD_INPUT, K, n), (GRAD_WEIGHT, m, n)):
+        got = blocks(like, operation, K, n, m)
+        assert 1 <= got.rows <= rows
+        assert 1 <= got.panels <= got.all_panels
+        assert 1 <= got.leaves <= 1 << got.low
+        assert not (got.keep and got.b_direct)
+        done = 0
+        for index in range(got.all_panels):
+            panel = one_panel(like, cols, got, index)
+            assert panel.column <= done  # from there on it is new, or computed again
+            assert 0 < panel.cols <= panel.width
+            done = panel.column + panel.cols
+        assert done == cols
+
+
+@njit
+def one_panel(like, cols, blocks, index):
+    return panel_of(tiling_of(like), cols, blocks, index)
+
+
+def test_what_is_packed():
+    """Of 1000³ in float32 forward transposes and packs both; grad_weight packs A, whose terms lie
+    apart, and B for many rows."""
+    like = np.empty(0, np.float32)
+    assert blocks(like, FORWARD, 1000, 1000, 1000).keep
+    assert not blocks(like, FORWARD, 1000, 1000, 1000).b_direct
+    assert blocks(like, GRAD_WEIGHT, 1000, 1000, 1000).a_pack
+    assert not blocks(like, GRAD_INPUT, 1000, 100, 1000).a_pack
+    few = blocks(like, GRAD_INPUT, 8, 1000, 1000)
+    assert few.b_direct and not few.keep
+
+
+@njit
+def next_height(like, rows):
+    return tile_height(tiling_of(like), rows, max(rows, 4))
+
+
+@pytest.mark.skipif(vector_bytes() != 64, reason="the tiles of AVX-512")
+def test_the_next_tile_is_the_least_that_finishes():
+    like = np.empty(0, np.float32)
+    for rows, wanted in ((100, 0), (12, 0), (9, 1), (8, 1), (5, 2), (4, 2), (1, 2)):
+        assert next_height(like, rows) == wanted
+
+
+@njit
+def threads(like, operation, K, n, m, count):
+    tiling, problem = tiling_of(like), problem_of(like.itemsize, operation, K, n, m)
+    pays = threads_pay(tiling, problem, count, LAUNCH)
+    return pays, splits_k(tiling, problem, count), parts_for(tiling, problem, count)
+
+
+@njit
+def part_terms(terms, count):
+    return terms_of_part(terms, count)
+
+
+def test_where_threads_cut():
+    like = np.empty(0, np.float32)
+    assert not threads(like, FORWARD, 1, 64, 64, MANY)[0]
+    assert threads(like, FORWARD, 1000, 1000, 1000, 2)[0]
+    assert threads(like, FORWARD, 1000, 500, 300, 2)[2][:2] == (2, 1)  # the longer side
+    assert threads(like, FORWARD, 300, 500, 1000, 2)[2][:2] == (1, 2)
+    assert threads(like, GRAD_WEIGHT, 100000, 16, 8, 2)[1]  # long sums of a small C
+    assert not threads(like, GRAD_WEIGHT, 1000, 16, 8, 2)[1]
+    assert not threads(like, FORWARD, 300, 500, 1000, 2)[1]
+
+
+def test_a_part_of_the_terms_is_a_node_of_the_tree():
+    for terms in (1000, 4096, 100_000, 10**7):
+        for count in (2, 3, 4, 64):
+            leaves = part_terms(terms, count) // 256
+            assert leaves & (leaves - 1) == 0
+            assert leaves * 256 * 8 * count >= terms
