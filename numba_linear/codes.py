@@ -7,7 +7,7 @@ FINE, MEMORY, WANTS_THREADS = 0, 1, 2
 #: another array: 8 · (which out) + (which array).
 SHAPES, EMPTY_MEAN, OVERLAP = 3, 4, 16
 
-#: How a call may use threads: as many as pay, the caller's alone, or all.
+#: How a call uses threads. AUTO: threads if they pay; SERIAL: none; PARALLEL: all.
 AUTO, SERIAL, PARALLEL = 0, 1, 2
 
 #: Reductions over the batch.

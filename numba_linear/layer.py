@@ -46,7 +46,7 @@ from numba_linear.entry import (
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.jit.interrupts import uninterrupted
 from numba_linear.jit.resident import refuse_ahead
-from numba_linear.operand import array_of, opened, operand, samples
+from numba_linear.operand import array_of, new_array, opened, operand, samples
 
 Array = np.ndarray[Any, Any]
 
@@ -564,30 +564,22 @@ def mode_of(typingctx, array, parallel):
     return types.intp(array, parallel), codegen
 
 
-def shape_word(missing):
-    """A word: a.shape; () of None, and so many for each dimension of what turns out to be None."""
+@intrinsic
+def shape_of(typingctx, a):
+    """a.shape for an error; () of None, and -1 for each dimension of what turns out to be None."""
+    kind = array_of(a)
+    result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
 
-    @intrinsic
-    def shape(typingctx, a):
-        kind = array_of(a)
-        result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
+    def codegen(context, builder, sig, args):
+        type_, opened_array, there = opened(context, builder, a, args[0])
+        if type_ is None:
+            return context.make_tuple(builder, result, [])
+        sizes = cgutils.unpack_tuple(builder, opened_array.shape)
+        if there is not None:
+            sizes = [builder.select(there, size, size.type(-1)) for size in sizes]
+        return context.make_tuple(builder, result, sizes)
 
-        def codegen(context, builder, sig, args):
-            type_, opened_array, there = opened(context, builder, a, args[0])
-            if type_ is None:
-                return context.make_tuple(builder, result, [])
-            sizes = cgutils.unpack_tuple(builder, opened_array.shape)
-            if there is not None:
-                sizes = [builder.select(there, size, size.type(missing)) for size in sizes]
-            return context.make_tuple(builder, result, sizes)
-
-        return result(a), codegen
-
-    return shape
-
-
-#: For an error, and for a result.
-shape_of, sizes_of = shape_word(-1), shape_word(0)
+    return result(a), codegen
 
 
 @intrinsic
@@ -686,73 +678,108 @@ def may_be_none(*arrays):
 INLINED = PLAIN | {"forceinline": True}
 
 
-def chosen(out, with_or_without_out, without_out, call):
-    """What an overload gives Numba to compile."""
-    if may_be_none(out):
-        return with_or_without_out
-    return without_out if is_none(out) else call
+def result(operation, name="out"):
+    """A word: the out that a call is given, or a new array where there is none.
+
+    It takes the out, the reduction, and the call's inputs or None.
+    """
+
+    @intrinsic(prefer_literal=True)
+    def word(typingctx, out, reduction, first, second, third):
+        letters = checks.out_letters(operation, literal(reduction) or "sum")[name]
+        inputs, own = (first, second, third), letters.replace("…", "")
+        batch = array_of(first).ndim - 1 if "…" in letters else 0
+        new = types.Array(array_of(first).dtype, batch + len(own), "C")
+        kind = new if is_none(out) else array_of(out)
+        if name == "out.input" and is_none(third):  # a network's first layer
+            kind = types.none
+
+        def codegen(context, builder, sig, args):
+            def made():
+                sizes = {}
+                for i, wanted in enumerate(checks.LETTERS[operation].values()):
+                    _, array, there = opened(context, builder, inputs[i], args[2 + i])
+                    shape = cgutils.unpack_tuple(builder, array.shape) if array else []
+                    if there is not None:
+                        shape = [builder.select(there, size, size.type(0)) for size in shape]
+                    last = wanted.replace("…", "")
+                    sizes = dict(zip(last, shape[-len(last) :], strict=False)) | sizes
+                    if i == 0:
+                        sizes["…"] = shape[:-1]
+                shape = sizes["…"][:batch] + [sizes[letter] for letter in own]
+                array = new_array(context, builder, new, shape)
+                return context.cast(builder, array, new, kind)
+
+            if kind == types.none:
+                return context.get_dummy_value()
+            if is_none(out):
+                return made()
+            if not isinstance(out, types.Optional):
+                context.nrt.incref(builder, kind, args[0])
+                return args[0]
+            optional = context.make_helper(builder, out, value=args[0])
+            slot = cgutils.alloca_once_value(builder, optional.data)
+            with builder.if_else(optional.valid) as (given, missing):
+                with given:
+                    context.nrt.incref(builder, kind, optional.data)
+                with missing:
+                    builder.store(made(), slot)
+            return builder.load(slot)
+
+        return kind(out, reduction, first, second, third), codegen
+
+    return word
+
+
+forward_result, grad_input_result = result("forward"), result("grad_input")
+grad_weight_result, grad_bias_result = result("grad_weight"), result("grad_bias")
+input_result, weight_result, bias_result = (
+    result("backward", f"out.{name}") for name in Gradients._fields
+)
 
 
 @overload(forward, prefer_literal=True, jit_options=INLINED)
 def _forward(x, w, b=None, out=None, parallel=None):
     check_typed("forward", {"x": x, "w": w} | given(b=b), given(out=out), parallel)
-    kind, no_memory = array_of(x).dtype, checks.no_memory("forward")
-
-    def with_or_without_out(x, w, b=None, out=None, parallel=None):
-        if out is None:
-            return forward(x, w, b, None, parallel)
-        return forward(x, w, b, there(out), parallel)
-
-    def without_out(x, w, b=None, out=None, parallel=None):
-        y = np.empty(sizes_of(x)[:-1] + sizes_of(w)[:1], kind)
-        return forward(x, w, b, y, parallel)
+    no_memory = checks.no_memory("forward")
 
     def call(x, w, b=None, out=None, parallel=None):
         mode = mode_of(x, parallel)
+        y = forward_result(out, "mean", x, w, b)
         done = forward_of_samples(
-            tiling_of(x), samples(x), samples(w), samples(b), samples(out), mode
+            tiling_of(x), samples(x), samples(w), samples(b), samples(y), mode
         )
         if done != FINE:
-            code = run_forward(operand(x, x), operand(x, w), operand(x, b), operand(x, out), mode)
+            code = run_forward(operand(x, x), operand(x, w), operand(x, b), operand(x, y), mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
                 raise ArgumentError(
-                    "forward", "mean", code, shape_of(x), shape_of(w), shape_of(b), out.shape
+                    "forward", "mean", code, shape_of(x), shape_of(w), shape_of(b), y.shape
                 )
-        return out
+        return y
 
-    return chosen(out, with_or_without_out, without_out, call)
+    return call
 
 
 @overload(grad_input, prefer_literal=True, jit_options=INLINED)
 def _grad_input(g, w, out=None, parallel=None):
     check_typed("grad_input", {"g": g, "w": w}, given(out=out), parallel)
-    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_input")
-
-    def with_or_without_out(g, w, out=None, parallel=None):
-        if out is None:
-            return grad_input(g, w, None, parallel)
-        return grad_input(g, w, there(out), parallel)
-
-    def without_out(g, w, out=None, parallel=None):
-        dx = np.empty(sizes_of(g)[:-1] + sizes_of(w)[1:], kind)
-        return grad_input(g, w, dx, parallel)
+    no_memory = checks.no_memory("grad_input")
 
     def call(g, w, out=None, parallel=None):
         mode = mode_of(g, parallel)
-        done = grad_input_of_samples(tiling_of(g), samples(g), samples(w), samples(out), mode)
+        dx = grad_input_result(out, "mean", g, w, None)
+        done = grad_input_of_samples(tiling_of(g), samples(g), samples(w), samples(dx), mode)
         if done != FINE:
-            code = run_grad_input(operand(g, g), operand(g, w), operand(g, out), mode)
+            code = run_grad_input(operand(g, g), operand(g, w), operand(g, dx), mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
-                raise ArgumentError(
-                    "grad_input", "mean", code, shape_of(g), shape_of(w), out.shape
-                )
-        return out
+                raise ArgumentError("grad_input", "mean", code, shape_of(g), shape_of(w), dx.shape)
+        return dx
 
-    return chosen(out, with_or_without_out, without_out, call)
+    return call
 
 
 @intrinsic(prefer_literal=True)
@@ -766,82 +793,50 @@ def reduction_over_samples(typingctx, g, reduce):
     return types.intp(g, types.intp), codegen
 
 
-@intrinsic(prefer_literal=True)
-def batch_of(typingctx, g, reduction):
-    """The batch's dimensions where the result has them, that is without a reduction."""
-    batch = array_of(g).ndim - 1 if literal(reduction) == "none" else 0
-    result = types.UniTuple(types.intp, batch)
-
-    def codegen(context, builder, sig, args):
-        _, opened_array, there = opened(context, builder, g, args[0])
-        sizes = cgutils.unpack_tuple(builder, opened_array.shape)[:batch]
-        if there is not None:
-            sizes = [builder.select(there, size, size.type(0)) for size in sizes]
-        return context.make_tuple(builder, result, sizes)
-
-    return result(g, reduction), codegen
-
-
 @overload(grad_weight, prefer_literal=True, jit_options=INLINED)
 def _grad_weight(g, x, reduction="mean", out=None, parallel=None):
     check_typed("grad_weight", {"g": g, "x": x}, given(out=out), parallel, reduction)
-    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_weight")
-
-    def with_or_without_out(g, x, reduction="mean", out=None, parallel=None):
-        if out is None:
-            return grad_weight(g, x, reduction, None, parallel)
-        return grad_weight(g, x, reduction, there(out), parallel)
-
-    def without_out(g, x, reduction="mean", out=None, parallel=None):
-        shape = batch_of(g, reduction) + sizes_of(g)[-1:] + sizes_of(x)[-1:]
-        return grad_weight(g, x, reduction, np.empty(shape, kind), parallel)
+    no_memory = checks.no_memory("grad_weight")
 
     def call(g, x, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("grad_weight", reduction), mode_of(g, parallel)
         of_samples = reduction_over_samples(g, reduce)
+        dw = grad_weight_result(out, reduction, g, x, None)
         done = grad_weight_of_samples(
-            tiling_of(g), samples(g), samples(x), samples(out), of_samples, mode
+            tiling_of(g), samples(g), samples(x), samples(dw), of_samples, mode
         )
         if done != FINE:
-            code = run_grad_weight(operand(g, g), operand(g, x), operand(g, out), reduce, mode)
+            code = run_grad_weight(operand(g, g), operand(g, x), operand(g, dw), reduce, mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
                 raise ArgumentError(
-                    "grad_weight", reduction, code, shape_of(g), shape_of(x), out.shape
+                    "grad_weight", reduction, code, shape_of(g), shape_of(x), dw.shape
                 )
-        return out
+        return dw
 
-    return chosen(out, with_or_without_out, without_out, call)
+    return call
 
 
 @overload(grad_bias, prefer_literal=True, jit_options=INLINED)
 def _grad_bias(g, reduction="mean", out=None, parallel=None):
     check_typed("grad_bias", {"g": g}, given(out=out), parallel, reduction)
-    kind, no_memory = array_of(g).dtype, checks.no_memory("grad_bias")
-
-    def with_or_without_out(g, reduction="mean", out=None, parallel=None):
-        if out is None:
-            return grad_bias(g, reduction, None, parallel)
-        return grad_bias(g, reduction, there(out), parallel)
-
-    def without_out(g, reduction="mean", out=None, parallel=None):
-        db = np.empty(batch_of(g, reduction) + sizes_of(g)[-1:], kind)
-        return grad_bias(g, reduction, db, parallel)
+    no_memory = checks.no_memory("grad_bias")
 
     def call(g, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("grad_bias", reduction), mode_of(g, parallel)
         of_samples = reduction_over_samples(g, reduce)
-        done = grad_bias_of_samples(tiling_of(g), samples(g), samples(out), of_samples, mode)
+        db = grad_bias_result(out, reduction, g, None, None)
+        done = grad_bias_of_samples(tiling_of(g), samples(g), samples(db), of_samples, mode)
         if done != FINE:
-            code = run_grad_bias(operand(g, g), operand(g, out), reduce, mode)
+            code = run_grad_bias(operand(g, g), operand(g, db), reduce, mode)
             if code == MEMORY:
                 raise MemoryError(no_memory)
             if code != FINE:
-                raise ArgumentError("grad_bias", reduction, code, shape_of(g), out.shape)
-        return out
+                raise ArgumentError("grad_bias", reduction, code, shape_of(g), db.shape)
+        return db
 
-    return chosen(out, with_or_without_out, without_out, call)
+    return call
 
 
 @overload(backward, prefer_literal=True, jit_options=INLINED)
@@ -860,28 +855,21 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
         if first:
             del outs["out.input"]
     check_typed("backward", {"g": g, "x": x} | given(w=w), outs, parallel, reduction)
-    kind, no_memory = array_of(g).dtype, checks.no_memory("backward")
+    no_memory = checks.no_memory("backward")
 
     def with_or_without_out(g, x, w, reduction="mean", out=None, parallel=None):
         if out is None:
             return backward(g, x, w, reduction, None, parallel)
         return backward(g, x, w, reduction, there(out), parallel)
 
-    def without_out(g, x, w, reduction="mean", out=None, parallel=None):
-        batch = batch_of(g, reduction)
-        dw = np.empty(batch + sizes_of(w), kind)
-        db = np.empty(batch + sizes_of(w)[:1], kind)
-        gradients = Gradients(np.empty(sizes_of(x), kind), dw, db)
-        return backward(g, x, w, reduction, gradients, parallel)
-
-    def without_out_of_first_layer(g, x, w, reduction="mean", out=None, parallel=None):
-        db = np.empty(batch_of(g, reduction) + sizes_of(g)[-1:], kind)
-        dw = np.empty(db.shape + sizes_of(x)[-1:], kind)
-        return backward(g, x, w, reduction, Gradients(None, dw, db), parallel)
-
     def call(g, x, w, reduction="mean", out=None, parallel=None):
         reduce, mode = reduction_of("backward", reduction), mode_of(g, parallel)
-        dx, dw, db = out
+        if out is None:
+            dx = input_result(None, reduction, g, x, w)
+            dw = weight_result(None, reduction, g, x, w)
+            db = bias_result(None, reduction, g, x, w)
+        else:
+            dx, dw, db = out
         done = backward_of_samples(
             tiling_of(g),
             samples(g),
@@ -918,7 +906,6 @@ def _backward(g, x, w, reduction="mean", out=None, parallel=None):
                     shape_of(dw),
                     shape_of(db),
                 )
-        return out
+        return Gradients(there(dx), there(dw), there(db))
 
-    fresh = without_out_of_first_layer if first else without_out
-    return chosen(out, with_or_without_out, fresh, call)
+    return with_or_without_out if may_be_none(out) else call

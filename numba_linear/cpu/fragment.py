@@ -1,8 +1,8 @@
 """Fragments: rows of numbers in vector registers, and the words the tile and the packing are
 written in.
 
-The only arithmetic that speaks LLVM; beside it only calls do (`resident.py`) and the reading of
-arrays (`operand.py`). A `Shape` (dtype, rows, columns) is known while compiling; a
+The only arithmetic that speaks LLVM. Besides it calls do (`jit/`), and the reading of arrays
+(`operand.py`). A `Shape` (dtype, rows, columns) is known while compiling; a
 `Fragment` of that shape is the numbers themselves. A row is one LLVM vector: where it is wider
 than the machine's registers, LLVM splits it. Addresses and strides are integers, in bytes.
 

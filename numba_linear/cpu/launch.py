@@ -1,8 +1,8 @@
-"""Whether a call may start threads now. Where it may not it runs on its own, to the same bits.
+"""Whether a call may start threads now. Where it may not, it runs on its own, to the same bits.
 
-Of all calls that want threads at once one has them, the holder of a token: the others find the
-cores busy, and OpenMP would start a team of threads for each. The token is held for good where a
-launch could end the process, in a child forked after Numba's threading layer was started.
+One call at a time has the threads: the holder of a token. The others would find the cores busy,
+and OpenMP would start a team of threads for each. The token is held for good where a launch could
+end the process: in a child forked after Numba's threading layer was started.
 
 The layer "workqueue" must not be entered twice at once, by whomever (numba#8563, #9288). There
 only the one thread that Python knows may take the token: while it is in compiled code Python can
@@ -59,8 +59,8 @@ def younger_than_python():
     return age < logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
 
 
-#: Whether this process was forked from one that had started the layer. Of a fork before this
-#: module was loaded nobody tells which of the two came first: then True.
+#: Whether this process was forked from one that had started the layer. If we cannot tell which
+#: came first, the fork or the layer, we assume that it was.
 forked = layer() is not None and younger_than_python()
 
 

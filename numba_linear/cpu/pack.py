@@ -1,8 +1,8 @@
 """Packing: operands rearranged into aligned panels that a tile reads from front to back.
 
 A panel of B holds `width` columns, term after term. The tile never stores what it computes from
-columns beyond the matrix; 0 or a number of the matrix stands there, for the processor needs a
-hundred cycles to multiply a subnormal one that happened to lie there::
+columns beyond the matrix. They are padded with 0 or a number of the matrix, since a subnormal that
+happened to lie there would take a hundred cycles to multiply::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 

@@ -25,28 +25,39 @@ from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
 
-@resident
-def contract_small(tiling, problem: Problem):
+@inlined
+def contract_small(tiling, problem):
     """The problem, with A, B, C and the bias of any strides."""
-    a, b, c, rows, cols, terms, epilogue = problem
-    lanes, packed = columns_of(tiling) // 2, scratch(SMALL_PACKED)
     if fills_vectors(tiling, problem):
-        if b.row != item_bytes(tiling):
-            if cols >= 2 * lanes:
-                in_packed_vectors(tiling, tile(tiling, 4, 2), problem, packed)
-            else:
-                in_packed_vectors(tiling, tile(tiling, 4, 1), problem, packed)
-        elif rows < 4 and cols >= 2 * lanes:
-            in_vectors(tile(tiling, 1, 2), problem)
-        elif rows < 4:
-            in_vectors(tile(tiling, 1, 1), problem)
-        elif cols >= 2 * lanes:
-            in_vectors(tile(tiling, 4, 2), problem)
-        elif cols >= lanes:
-            in_vectors(tile(tiling, 4, 1), problem)
+        contract_in_vectors(tiling, problem)
+    else:
+        contract_in_columns(tiling, problem)
+
+
+@resident
+def contract_in_vectors(tiling, problem: Problem):
+    _, b, _, rows, cols, _, _ = problem
+    lanes, packed = columns_of(tiling) // 2, scratch(SMALL_PACKED)
+    if b.row != item_bytes(tiling):
+        if cols >= 2 * lanes:
+            in_packed_vectors(tiling, tile(tiling, 4, 2), problem, packed)
         else:
-            in_vectors(tile(tiling, 4, -2), problem)
-        return
+            in_packed_vectors(tiling, tile(tiling, 4, 1), problem, packed)
+    elif rows < 4 and cols >= 2 * lanes:
+        in_vectors(tile(tiling, 1, 2), problem)
+    elif rows < 4:
+        in_vectors(tile(tiling, 1, 1), problem)
+    elif cols >= 2 * lanes:
+        in_vectors(tile(tiling, 4, 2), problem)
+    elif cols >= lanes:
+        in_vectors(tile(tiling, 4, 1), problem)
+    else:
+        in_vectors(tile(tiling, 4, -2), problem)
+
+
+@resident
+def contract_in_columns(tiling, problem: Problem):
+    a, b, c, rows, cols, terms, epilogue = problem
     bias_row, bias_col = 0, epilogue.step
     if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, for the longer side to lie in the lanes
         problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
