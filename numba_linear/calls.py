@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numba import config, types
-from numba.core.compiler_lock import global_compiler_lock
 
+from numba_linear.jit.private import compiler_lock
 from numba_linear.operand import Operand
 
 Call = Callable[..., int]
@@ -36,7 +36,7 @@ def interprets() -> bool:
 
 def compiled(run: Any, first: Operand) -> Call:
     """Compiled code; while it is told not to compile, Numba would fail half way."""
-    with global_compiler_lock:
+    with compiler_lock:
         told, config.DISABLE_JIT = config.DISABLE_JIT, 0
         try:
             return run.resident.entry(first)

@@ -45,8 +45,9 @@ from numba_linear.entry import (
 )
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.jit.interrupts import uninterrupted
+from numba_linear.jit.private import new_array
 from numba_linear.jit.resident import refuse_ahead
-from numba_linear.operand import array_of, new_array, opened, operand, samples
+from numba_linear.operand import array_of, opened, operand, samples
 
 Array = np.ndarray[Any, Any]
 

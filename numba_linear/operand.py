@@ -20,7 +20,6 @@ from numba.extending import (
     register_model,
     unbox,
 )
-from numba.np.arrayobj import _empty_nd_impl
 
 from numba_linear.checks import LETTERS, OPTIONAL, out_letters
 from numba_linear.cpu.matrix import Matrix
@@ -133,11 +132,6 @@ def opened(context, builder, type_, value):
     if not isinstance(type_, types.Array):
         return None, None, None
     return type_, context.make_array(type_)(context, builder, value), there
-
-
-def new_array(context, builder, type_, shape):
-    """A new array, its numbers undefined; to call `np.empty` takes 50 ms more to compile."""
-    return _empty_nd_impl(context, builder, type_, shape)._getvalue()
 
 
 @intrinsic

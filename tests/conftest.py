@@ -1,6 +1,7 @@
 """Settings that must stand before the package is imported."""
 
 import os
+import pathlib
 import signal
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the tests' processes.
@@ -13,6 +14,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, cores)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
+import pytest
 from hypothesis import HealthCheck, settings
 
 # As many as there are cores, but for the tests that set another number.
@@ -28,3 +30,21 @@ settings.register_profile(
 )
 settings.register_profile("search", parent=settings.get_profile("ci"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+#: The marker `quick`: equations, plan and small layers, and of the bits one world.
+QUICK = {
+    "cpu/test_plan.py",
+    "cpu/test_threads_worth.py",
+    "test_bits.py",
+    "test_equations.py",
+    "test_small.py",
+    "test_stretch.py",
+    "test_tree_sum.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    here = pathlib.Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix() in QUICK:
+            item.add_marker(pytest.mark.quick)

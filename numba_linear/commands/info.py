@@ -18,10 +18,11 @@ from numba_linear.cpu.launch import missing_threads
 def run() -> None:
     """Print versions and what the engine says of itself on this machine."""
     from numba_linear.cpu.machine import describe
+    from numba_linear.jit.private import pipeline
     from numba_linear.jit.resident import cache_state
 
     facts = versions("numba_linear", "numba", "llvmlite", "numpy") | threads() | describe()
-    print_facts(facts | {"cache": cache_state()})
+    print_facts(facts | {"cache": cache_state(), "compiled by": pipeline()})
 
 
 def print_facts(facts: dict[str, str]) -> None:

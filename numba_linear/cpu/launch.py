@@ -18,10 +18,10 @@ from pathlib import Path
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from numba_linear.jit.compiler import inlined
+from numba_linear.jit.private import compiler_lock
 from numba_linear.jit.words import new_word, word_of
 
 FREE, HELD = 0, 1
@@ -73,9 +73,9 @@ def after_fork():
 if hasattr(os, "register_at_fork"):
     # A fork waits for what another thread compiles: its child would wait for ever.
     os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
+        before=compiler_lock.acquire,
+        after_in_parent=compiler_lock.release,
+        after_in_child=compiler_lock.release,
     )
     os.register_at_fork(after_in_child=after_fork)
 

@@ -4,7 +4,6 @@ import functools
 from pathlib import Path
 
 from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.cpu.fragment import Shape, constant_word
@@ -16,6 +15,7 @@ from numba_linear.cpu.tuning import (
     HEIGHTS,
     TILE_ROWS,
 )
+from numba_linear.jit.private import target_features
 from numba_linear.jit.resident import OneOf
 
 #: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
@@ -26,8 +26,7 @@ LINE, PAGE = 64, 4096
 def vector_bytes():
     """Bytes of the widest vector that Numba's target machine multiplies and adds in one
     instruction."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    features = set(features.split(","))
+    features = target_features()
     if "+avx512f" in features:
         return 64
     if {"+avx2", "+fma"} <= features:

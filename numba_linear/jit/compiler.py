@@ -1,154 +1,8 @@
-"""How the engine's functions are compiled: by as few of Numba's passes as they need.
+"""How the package's functions are compiled: every option, for the engine and for the calls."""
 
-They are statements on integers, floats and fragments, and calls. Numba has nothing to rewrite,
-prune, lift or inline in them. No variable changes its type, so none needs the static single
-assignment form. LLVM does the rest, to the same speed.
-"""
-
-from typing import Any, ClassVar
-
-from llvmlite import binding
-from numba import _dynfunc
-from numba.core import compiler, types
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.errors import NumbaWarning, WarningsFixer
-from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
-from numba.core.typeinfer import TypeInferer
-from numba.core.untyped_passes import FixupArgs, TranslateByteCode
 from numba.extending import overload
 
-
-class Inferer(TypeInferer):
-    """Numba's type inference, that asks only once what a function makes of some types.
-
-    Numba asks at every call and again until no variable's type changes, which is a tenth of all
-    compiling.
-    """
-
-    known: ClassVar[dict[Any, Any]] = {}
-
-    def resolve_call(self, fnty, pos_args, kw_args):
-        if kw_args or not isinstance(fnty, types.Function | types.NamedTupleClass):
-            return super().resolve_call(fnty, pos_args, kw_args)
-        asked = fnty, tuple(pos_args)
-        signature = self.known.get(asked)
-        if signature is None:  # also what an interrupted resolution left behind, so asked again
-            signature = super().resolve_call(fnty, pos_args, kw_args)
-            if signature is not None:
-                self.known[asked] = signature
-        return signature
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class Bytecode(TranslateByteCode):
-    """Numba's pass, that reads a function once and not for all types of its arguments anew."""
-
-    _name = "numba_linear_bytecode"
-    known: ClassVar[dict[Any, Any]] = {}
-
-    def run_pass(self, state):
-        function = state.func_id.func
-        if function not in self.known:
-            super().run_pass(state)
-            self.known[function] = state.func_ir
-        state.func_ir = self.known[function].copy()
-        state.func_ir.func_id = state.func_id
-        return True
-
-
-@register_pass(mutates_CFG=False, analysis_only=False)
-class Inference(NopythonTypeInference):
-    """Numba's pass, with the above."""
-
-    _name = "numba_linear_inference"
-
-    def run_pass(self, state):
-        warnings = WarningsFixer(NumbaWarning)
-        infer = Inferer(state.typingctx, state.func_ir, warnings)
-        target = state.targetctx.target
-        calls = state.typingctx.callstack
-        with calls.register(target, infer, state.func_id, state.args), warnings:
-            for i, type_ in enumerate(state.args):
-                infer.seed_argument(state.func_ir.arg_names[i], i, type_)
-            if state.return_type is not None:
-                infer.seed_return(state.return_type)
-            infer.build_constraint()
-            infer.propagate()
-            state.typemap, state.return_type, state.calltypes = infer.unify()
-        return False
-
-
-class Library(JITCodeLibrary):
-    """Numba's, which optimises a function before it is linked with what it calls and twice after.
-
-    Here it does so once, after: Numba's other times are for reference counts, of which there are
-    none. Kernels vectorise and unroll explicitly, so LLVM's own passes are off. They take 0.3 s of
-    first calls, and (1, 64, 64) forward with w = wt.T takes 203 ns with them, 185 without.
-    """
-
-    def _optimize_functions(self, ll_module):
-        ll_module.data_layout = self._codegen._data_layout
-
-    def _optimize_final_module(self):
-        options = binding.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = options.loop_interleaving = options.loop_unrolling = False
-        builder = binding.create_pass_builder(self._codegen._tm, options)
-        builder.getModulePassManager().run(self._final_module, builder)
-
-
-class InlinedLibrary(Library):
-    """Of a function that is linked into its callers, and neither optimised nor made machine code
-    of by itself, which takes 0.2 s less in all."""
-
-    def finalize(self):
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._finalized = True
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class InlinedLowering(NativeLowering):
-    """Numba's pass, that gives a function to its callers but no machine code to the processor."""
-
-    _name = "numba_linear_inlined_lowering"
-
-    def run_pass(self, state):
-        state.flags.no_compile = True
-        super().run_pass(state)
-        lowered, library = state.cr, state.library
-        handle = _dynfunc.make_function(
-            lowered.fndesc.lookup_module(), "inlined", "", 0, lowered.env, (library,)
-        )
-        state.targetctx.insert_user_function(handle, lowered.fndesc, [library])
-        state.cr = lowered._replace(cfunc=handle)
-        return True
-
-
-class Compiler(compiler.Compiler):
-    """Numba's, with only the passes that the engine's functions need."""
-
-    library: ClassVar[type[Library]] = Library
-    lowering: ClassVar[type[NativeLowering]] = NativeLowering
-
-    def define_pipelines(self):
-        if self.state.flags.auto_parallel.enabled:
-            return super().define_pipelines()
-        codegen, name = self.state.targetctx.codegen(), self.state.func_id.func_qualname
-        self.state.library = self.library(codegen, name)
-        self.state.library.enable_object_caching()
-        passes = PassManager("numba_linear")
-        for each in (Bytecode, FixupArgs, Inference, self.lowering, NoPythonBackend):
-            passes.add_pass(each, each.name())
-        passes.finalize()
-        return [passes]
-
-
-class InlinedCompiler(Compiler):
-    """For a function that LLVM copies into its callers."""
-
-    library, lowering = InlinedLibrary, InlinedLowering
-
+from numba_linear.jit.private import Compiler, InlinedCompiler
 
 #: Every option of `numba.njit`, so that none is the caller's. A function compiled while its caller
 #: is being compiled takes from it what is not set: its fastmath, which would change bits that the
@@ -172,10 +26,13 @@ PLAIN = {
 }
 
 #: For the engine. Nothing raises, and nothing counts references.
-OPTIONS = PLAIN | {"error_model": "numpy", "pipeline_class": Compiler}
+OPTIONS = PLAIN | {"error_model": "numpy"}
 
 #: The same for a function that LLVM copies into its callers.
-INLINED = OPTIONS | {"forceinline": True, "pipeline_class": InlinedCompiler}
+INLINED = OPTIONS | {"forceinline": True}
+if Compiler is not None:
+    OPTIONS = OPTIONS | {"pipeline_class": Compiler}
+    INLINED = INLINED | {"pipeline_class": InlinedCompiler}
 
 
 def inlined(function):

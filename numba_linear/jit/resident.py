@@ -12,24 +12,20 @@ counting of references around it. What may go wrong is an integer that it return
 import contextlib
 import functools
 import gc
-import hashlib
 import inspect
-import pickle
 import sys
-from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import UnsupportedError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from numba_linear.cpu.launch import missing_threads
 from numba_linear.jit.build import build
 from numba_linear.jit.compiler import OPTIONS
-from numba_linear.jit.interrupts import reading, uninterrupted
+from numba_linear.jit.interrupts import uninterrupted
+from numba_linear.jit.private import Cache, compiler_lock
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -70,61 +66,6 @@ class OneOf(CompileTime):
 class OneOfModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
         super().__init__(dmm, fe_type, ir.IntType(64))
-
-
-def whole(data):
-    """Whether the bytes end in the digest of the others."""
-    return hashlib.sha256(data[:-DIGEST]).digest() == data[-DIGEST:]
-
-
-DIGEST = hashlib.sha256().digest_size
-
-
-class Files(IndexDataCacheFile):
-    """Numba's files of a cache, with a digest at the end: torn ones count as missing, and so an
-    error while a whole one is read is not the file's."""
-
-    def _dump(self, obj):
-        data = super()._dump(obj)
-        return data + hashlib.sha256(data).digest()
-
-    def _load_index(self):
-        with contextlib.suppress(FileNotFoundError), open(self._index_path, "rb") as file:
-            pickle.load(file)  # Numba's version, before what `_dump` gave
-            if not whole(file.read()):
-                return {}
-        return super()._load_index()
-
-    def _load_data(self, name):
-        path = Path(self._data_path(name))
-        if not whole(path.read_bytes()):
-            raise FileNotFoundError(f"{path} is torn")
-        return super()._load_data(name)
-
-
-class Cache(FunctionCache):
-    """Numba's cache, of which no file can make a call fail: what can not be read is compiled."""
-
-    def __init__(self, function):
-        super().__init__(function)
-        self._cache_file.__class__ = Files
-
-    def load_overload(self, sig, target_context):
-        try:
-            with reading(self._name):
-                found = super().load_overload(sig, target_context)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception:  # a file of another build, or in place of one something else
-            with contextlib.suppress(OSError):
-                self.flush()
-            return None
-        # Processes that save at once, each another type's code, may choose the same file.
-        return found if found is not None and found.signature.args == sig else None
-
-    def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):  # no space, no permission any more
-            super().save_overload(sig, data)
 
 
 def kind(annotation, first):
@@ -170,7 +111,10 @@ class Resident:
     def enable_caching(self):
         """Whether Numba found a folder for its cache."""
         try:
-            self.dispatcher._cache = Cache(self.dispatcher.py_func)
+            if Cache is None:
+                self.dispatcher.enable_caching()
+            else:
+                self.dispatcher._cache = Cache(self.dispatcher.py_func)
         except RuntimeError:
             return False
         return True
@@ -204,7 +148,7 @@ class Resident:
             reason = missing_threads()
             if reason:
                 raise RuntimeError(f"numba_linear: Numba can start no threads ({reason})")
-        with global_compiler_lock, no_collection(), uninterrupted():
+        with compiler_lock, no_collection(), uninterrupted():
             args = self.typed(first).args
             if self.cached is None:
                 self.cached = self.enable_caching()

@@ -1,0 +1,87 @@
+"""What the package uses of Numba's that is not documented, in one place.
+
+What a Numba to come has not got any more is done without. Functions then compile by Numba's own
+pipeline, which takes longer, and give the same bits. `info` says so.
+"""
+
+import contextlib
+import threading
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+from numba import config, types
+
+#: What is missing, and why.
+MISSING: dict[str, str] = {}
+
+Compiler: Any = None
+InlinedCompiler: Any = None
+Cache: Any = None
+
+
+@contextlib.contextmanager
+def optional(name):
+    """What is imported here may be missing."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError) as error:
+        MISSING[name] = " ".join(str(error).split())
+
+
+#: Held while Numba compiles.
+compiler_lock: Any = threading.RLock()
+with optional("compiler lock"):
+    from numba.core import compiler_lock as locks
+
+    compiler_lock = locks.global_compiler_lock
+with optional("pipeline"):
+    from numba_linear.jit import pipeline as passes
+
+    Compiler, InlinedCompiler = passes.Compiler, passes.InlinedCompiler
+with optional("cache"):
+    from numba_linear.jit import cache
+
+    Cache = cache.Cache
+cpu_target: Any = None
+with optional("target"):
+    from numba.core import registry
+
+    cpu_target = registry.cpu_target
+_empty_nd_impl: Any = None
+with optional("empty arrays"):
+    from numba.np import arrayobj
+
+    _empty_nd_impl = arrayobj._empty_nd_impl
+
+
+def target_features():
+    """The features of the processor that Numba compiles for."""
+    with optional("target"):
+        _, _, features = cpu_target.target_context.codegen().magic_tuple()
+        return set(features.split(","))
+    if config.CPU_FEATURES is not None:
+        return set(config.CPU_FEATURES.split(","))
+    return set(binding.get_host_cpu_features().flatten().split(","))
+
+
+def new_array(context, builder, type_, shape):
+    """A new array, its numbers undefined. To call `np.empty` takes 50 ms more to compile."""
+    if _empty_nd_impl is not None:
+        return _empty_nd_impl(context, builder, type_, shape)._getvalue()
+    dtype, tuple_type = type_.dtype, types.UniTuple(types.intp, type_.ndim)
+    return context.compile_internal(
+        builder,
+        lambda shape: np.empty(shape, dtype),
+        type_(tuple_type),
+        [context.make_tuple(builder, tuple_type, shape)],
+    )
+
+
+def pipeline():
+    """How the engine is compiled, for `info`."""
+    if not MISSING:
+        return "the passes that it needs"
+    missing = ", ".join(f"{name} ({why})" for name, why in MISSING.items())
+    by = "Numba's own pipeline" if Compiler is None else "the passes that it needs"
+    return f"{by}; this Numba lacks: {missing}"
