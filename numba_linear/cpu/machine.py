@@ -1,12 +1,13 @@
 """The machine: its vectors and caches, and the tiling that `tuning.py` chooses for them."""
 
 import functools
-from pathlib import Path
+import os
 
 from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
+from numba_linear.cpu.caches import cache_sizes
 from numba_linear.cpu.fragment import Shape, constant_word
 from numba_linear.cpu.tuning import (
     A_SHARE,
@@ -33,20 +34,6 @@ def vector_bytes():
     if {"+avx2", "+fma"} <= features:
         return 32
     return 16
-
-
-@functools.cache
-def cache_bytes(level):
-    """The size of the data cache of that level as the kernel tells it, or a common one."""
-    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            if (folder / "type").read_text().strip() == "Instruction":
-                continue
-            if int((folder / "level").read_text()) == level:
-                return int((folder / "size").read_text().strip().rstrip("K")) << 10
-        except (OSError, ValueError):
-            continue
-    return {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}[level]
 
 
 class Tiling(Shape):
@@ -83,14 +70,16 @@ def tiling_for(dtype):
         rows=TILE_ROWS[vector_bytes()],
         columns=2 * lanes,  # vectors to a row, as panels and one-row paths suppose
         block_leaves=BLOCK_LEAVES_BYTES // (dtype.bitwidth // 8),
-        a_bytes=cache_bytes(2) * A_SHARE[0] // A_SHARE[1],
-        b_bytes=min(cache_bytes(3) * B_SHARE[0] // B_SHARE[1], B_MOST),
+        a_bytes=cache_sizes()[2].size * A_SHARE[0] // A_SHARE[1],
+        b_bytes=min(cache_sizes()[3].size * B_SHARE[0] // B_SHARE[1], B_MOST),
     )
 
 
 def describe():
     """What `info` prints of the machine and the tiling."""
-    described = {"vector bits": 8 * vector_bytes()}
+    source = "NUMBA_CPU_NAME" if "NUMBA_CPU_NAME" in os.environ else "LLVM's name of this processor"
+    described = {"vector bits": f"{8 * vector_bytes()}, {source}"}
+    described |= {f"level-{level} cache": str(size) for level, size in cache_sizes().items()}
     for dtype in (types.float32, types.float64):
         tiling = tiling_for(dtype)
         described[f"{dtype} tile"] = f"{tiling.rows} × {tiling.columns}"
