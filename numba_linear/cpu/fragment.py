@@ -9,6 +9,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 ==================================  ============================================================
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
+`outer_terms(acc, a, a_row, b, …)`  the same for the terms that a register of A's row holds
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `add(left, right)`                  left + right
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
@@ -30,6 +31,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.jit.resident import CompileTime
+
+#: What LLVM calls a processor with 32 registers of 128 bits, by a number of which a vector can be
+#: multiplied.
+AARCH64 = ("aarch64", "arm64")
 
 BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -75,6 +80,10 @@ class Emitter:
         self.vector = ir.VectorType(self.scalar, shape.columns)
         self.suffix = f"v{shape.columns}f{shape.dtype.bitwidth}"
 
+    @property
+    def aarch64(self):
+        return self.builder.module.triple.startswith(AARCH64)
+
     def at(self, address, stride, index, pointee):
         """A pointer to `pointee` at address + stride · index."""
         if isinstance(index, int):
@@ -87,12 +96,14 @@ class Emitter:
         return self.builder.select(self.builder.icmp_signed("<", number, other), number, other)
 
     def opaque(self, address):
-        """The address, which LLVM must take as it is.
+        """The address, which LLVM for x86, of 16 registers, must take as it is.
 
         It would else keep the address of each of a tile's rows in a register of its own, more than
         there are. So every third row has one, and its neighbours are one and two strides from it,
         which x86 adds while loading.
         """
+        if self.aarch64:
+            return address
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
 
     def here(self, number):
@@ -132,6 +143,13 @@ class Emitter:
         value = self.builder.insert_element(unset, number, ir.Constant(INT32, 0))
         first = ir.Constant(ir.VectorType(INT32, self.shape.columns), None)
         return self.builder.shuffle_vector(value, unset, first)
+
+    def lane(self, vector, index):
+        """The number of that index of a vector in every column, which AArch64's multiply-adds take
+        from the vector itself."""
+        return self.shuffle(
+            vector, ir.Constant(vector.type, ir.Undefined), [index] * self.shape.columns
+        )
 
     def shuffle(self, left, right, columns):
         columns = ir.Constant(ir.VectorType(INT32, len(columns)), columns)
@@ -182,6 +200,31 @@ def outer(typingctx, acc, a, a_row, b):
         return e.pack(rows)
 
     return acc(acc, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def outer_terms(typingctx, acc, a, a_row, b, b_col):
+    """As `outer`, for the terms that 128 bits hold: contiguous in each row of A, in B `b_col`
+    apart."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, b, b_col = args
+        terms = Emitter(builder, some_terms(acc))
+        rows = e.unpack(fragment)
+        numbers = [terms.load(e.at(a, a_row, r, terms.vector)) for r in range(len(rows))]
+        for p in range(terms.shape.columns):
+            columns = e.load(e.at(b, b_col, p, e.vector))
+            rows = [
+                e.fma(e.lane(x, p), columns, row) for x, row in zip(numbers, rows, strict=True)
+            ]
+        return e.pack(rows)
+
+    return acc(acc, *[types.intp] * 4), codegen
+
+
+def some_terms(shape):
+    return shape.of(1, 16 // shape.size)
 
 
 @intrinsic
@@ -406,6 +449,19 @@ def prefetch_rows(typingctx, shape, a, a_row):
 
 
 @intrinsic
+def prefetch_terms(typingctx, shape, a, step):
+    """Ask for a line for each of the terms of `outer_terms`, `step` apart."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        for p in range(some_terms(shape).columns):
+            prefetch_line(builder, e.at(args[1], args[2], p, BYTE))
+        return context.get_dummy_value()
+
+    return types.void(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
 def prefetch(typingctx, a):
     def codegen(context, builder, sig, args):
         prefetch_line(builder, builder.inttoptr(args[0], BYTE.as_pointer()))
@@ -427,6 +483,7 @@ def constant_word(value):
 item_bytes = constant_word(lambda shape: shape.size)
 rows_of = constant_word(lambda shape: shape.rows)
 columns_of = constant_word(lambda shape: shape.columns)
+terms_of = constant_word(lambda shape: some_terms(shape).columns)
 row_bytes = constant_word(lambda shape: shape.columns * shape.size)
 fragment_bytes = constant_word(lambda shape: shape.rows * shape.columns * shape.size)
 

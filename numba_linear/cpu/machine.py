@@ -8,14 +8,14 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.cpu.caches import cache_sizes
-from numba_linear.cpu.fragment import Shape, constant_word
+from numba_linear.cpu.fragment import AARCH64, Shape, constant_word
 from numba_linear.cpu.tuning import (
     A_SHARE,
     B_MOST,
     B_SHARE,
     BLOCK_LEAVES_BYTES,
     HEIGHTS,
-    TILE_ROWS,
+    TILE,
 )
 from numba_linear.jit.resident import OneOf
 
@@ -24,16 +24,22 @@ LINE, PAGE = 64, 4096
 
 
 @functools.cache
-def vector_bytes():
-    """Bytes of the widest vector that Numba's target machine multiplies and adds in one
-    instruction."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+def instructions():
+    """The kind of vectors that Numba's target machine has, a key of `TILE`."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
     features = set(features.split(","))
+    if triple.startswith(AARCH64):
+        return "aarch64"
     if "+avx512f" in features:
-        return 64
+        return "avx512"
     if {"+avx2", "+fma"} <= features:
-        return 32
-    return 16
+        return "avx2"
+    return "baseline"
+
+
+def vector_bytes():
+    """Bytes of the widest vector that is multiplied and added in one instruction."""
+    return {"avx512": 64, "avx2": 32}.get(instructions(), 16)
 
 
 class Tiling(Shape):
@@ -64,11 +70,11 @@ class TilingModel(models.OpaqueModel):
 
 def tiling_for(dtype):
     """The tiling of this machine."""
-    lanes = 8 * vector_bytes() // dtype.bitwidth
+    rows, vectors = TILE[instructions()]
     return Tiling(
         dtype,
-        rows=TILE_ROWS[vector_bytes()],
-        columns=2 * lanes,  # vectors to a row, as panels and one-row paths suppose
+        rows=rows,
+        columns=vectors * 8 * vector_bytes() // dtype.bitwidth,
         block_leaves=BLOCK_LEAVES_BYTES // (dtype.bitwidth // 8),
         a_bytes=cache_sizes()[2].size * A_SHARE[0] // A_SHARE[1],
         b_bytes=min(cache_sizes()[3].size * B_SHARE[0] // B_SHARE[1], B_MOST),
@@ -77,7 +83,9 @@ def tiling_for(dtype):
 
 def describe():
     """What `info` prints of the machine and the tiling."""
-    source = "NUMBA_CPU_NAME" if "NUMBA_CPU_NAME" in os.environ else "LLVM's name of this processor"
+    source = (
+        "NUMBA_CPU_NAME" if "NUMBA_CPU_NAME" in os.environ else "LLVM's name of this processor"
+    )
     described = {"vector bits": f"{8 * vector_bytes()}, {source}"}
     described |= {f"level-{level} cache": str(size) for level, size in cache_sizes().items()}
     for dtype in (types.float32, types.float64):
