@@ -11,11 +11,14 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
 `outer_terms(acc, a, a_row, b, …)`  the same for the terms that a register of A's row holds
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
+`chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
 `add(left, right)`                  left + right
+`add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`load_columns_of_pairs(…)`          the same, of every row a part and another beside it
 `load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
@@ -152,7 +155,7 @@ class Emitter:
         )
 
     def shuffle(self, left, right, columns):
-        columns = ir.Constant(ir.VectorType(INT32, len(columns)), columns)
+        columns = ir.Constant(ir.VectorType(INT32, len(columns)), list(columns))
         return self.builder.shuffle_vector(left, right, columns)
 
     def fma(self, a, b, c):
@@ -239,6 +242,35 @@ def chain(typingctx, acc, a, t):
         return e.pack([sums])
 
     return acc(acc, types.intp, t), codegen
+
+
+@intrinsic
+def chain_pairs(typingctx, acc, a, t):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, t_rows = args
+        (sums,) = e.unpack(fragment)
+        pair = Emitter(builder, acc.of(1, 2))
+        lanes = [c % 2 for c in range(acc.columns)]
+        for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
+            numbers = pair.load(e.at(a, ir.Constant(INT64, 2 * acc.size), p, pair.vector))
+            sums = e.fma(e.shuffle(numbers, numbers, lanes), columns, sums)
+        return e.pack([sums])
+
+    return acc(acc, types.intp, t), codegen
+
+
+@intrinsic
+def add_pairs(typingctx, acc):
+    result = Fragment(acc.dtype, 1, acc.columns // 2)
+
+    def codegen(context, builder, sig, args):
+        (sums,) = Emitter(builder, acc).unpack(args[0])
+        e = Emitter(builder, result)
+        left, right = (e.shuffle(sums, sums, range(s, acc.columns, 2)) for s in (0, 1))
+        return e.pack([builder.fadd(left, right)])
+
+    return result(acc), codegen
 
 
 @intrinsic
@@ -401,6 +433,23 @@ def load_columns(typingctx, square, a, a_row):
         )
 
     return square.fragment(square, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_columns_of_pairs(typingctx, square, a, a_row, other):
+    """Of half as many rows as the square has columns of numbers, and of as many columns `other`
+    bytes from these, in turn."""
+
+    def codegen(context, builder, sig, args):
+        _, a, a_row, other = args
+
+        def offset(r):
+            row = builder.mul(a_row, ir.Constant(INT64, r // 2))
+            return builder.add(row, other) if r % 2 else row
+
+        return read_columns(Emitter(builder, square), a, offset)
+
+    return square.fragment(square, *[types.intp] * 3), codegen
 
 
 @intrinsic

@@ -123,6 +123,7 @@ tiling_of = retype(tiling_of_array)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
+half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
 

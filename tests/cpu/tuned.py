@@ -23,6 +23,8 @@ PATHS = {
     "STAGGER_FROM": NEVER,
     "STAGGER": 128,
     "LONG_ROW": 1 << 10,
+    "WAYS": 0,
+    "EVICT": 1,
     "TRANSPOSED_BLOCK": 1 << 10,
     "TRANSPOSED_ROW": ALWAYS,
     "TRANSPOSED_B": NEVER,
