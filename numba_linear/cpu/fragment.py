@@ -17,7 +17,8 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
-`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment, which are as
+                                    long or, a power of two, longer
 `load_columns_of_pairs(…)`          the same, of every row a part and another beside it
 `load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
 `store(acc, c, c_row)`              to rows of a matrix
@@ -370,7 +371,27 @@ def put(typingctx, acc, c, c_row, rows, cols):
 
 
 def read_columns(e, a, row_offset, cols=None):
-    """The columns of a square matrix whose row r lies at a + row_offset(r), as rows.
+    """The columns of a matrix whose row r lies at a + row_offset(r), as rows: square after square
+    of its rows."""
+    n = e.shape.rows
+    square = Emitter(e.builder, e.shape.of(n, n))
+    rows = [[]] * n
+    for first in range(0, e.shape.columns, n):
+        more = read_square(square, a, lambda r, first=first: row_offset(first + r), cols)
+        rows = [[*x, y] for x, y in zip(rows, more, strict=True)]
+    while len(rows[0]) > 1:
+        rows = [
+            [
+                e.shuffle(x, y, range(2 * x.type.count))
+                for x, y in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            for parts in rows
+        ]
+    return e.pack([row for (row,) in rows])
+
+
+def read_square(e, a, row_offset, cols):
+    """The columns of a square matrix, as rows.
 
     In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
     Where a register has several parts, rows are read in halves, those of two rows into one
@@ -421,7 +442,7 @@ def read_columns(e, a, row_offset, cols=None):
     for half_groups in groups:
         by_column = [exchange(list(group), part) for group in zip(*half_groups, strict=True)]
         columns += [x for i in range(len(half_groups)) for x in [c[i] for c in by_column]]
-    return e.pack(columns)
+    return columns
 
 
 @intrinsic

@@ -14,6 +14,7 @@ from numba_linear.cpu.tuning import (
     B_MOST,
     B_SHARE,
     BLOCK_LEAVES_BYTES,
+    DOT_COLUMNS,
     HEIGHTS,
     TILE,
 )
@@ -125,6 +126,14 @@ square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
+
+
+def dot_columns(tiling):
+    return max(tiling.columns // 2, DOT_COLUMNS)
+
+
+dots = retype(lambda tiling: tiling.of(1, dot_columns(tiling)))
+dot_block = retype(lambda tiling: tiling.of(tiling.columns // 2, dot_columns(tiling)))
 
 
 @intrinsic

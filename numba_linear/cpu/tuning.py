@@ -73,6 +73,11 @@ PREFETCH_TILES = 8
 #: B's squares. (13, 1023, 1023) takes 572 us instead of 940, float64; more rows are slower so.
 DOT_ROWS = 16
 
+#: Columns of B that `gemv_dot` takes at once on each side, at least; a power of two, up to 64
+#: bytes. Two chains of AVX2's 4 lanes of float64 do not hide their latency: (1, 1024, 1024)
+#: forward takes 182 us there instead of 235.
+DOT_COLUMNS = 8
+
 #: Leaves in `gemv_dot` until their sums go into the tree.
 DOT_LEAVES = 8
 

@@ -20,6 +20,7 @@ PATHS = {
     "ROWS_PREFETCH": NEVER,
     "DOT_ROWS": 8,
     "DOT_LEAVES": 1,
+    "DOT_COLUMNS": 1,
     "STAGGER_FROM": NEVER,
     "STAGGER": 128,
     "LONG_ROW": 1 << 10,
