@@ -12,6 +12,7 @@ from numba_linear.commands.integers import floats
 
 SHAPES = [(1, 7, 5), (14, 32, 16), (29, 300, 47), (261, 33, 34), (40, 515, 18), (16, 100, 90)]
 SHAPES += [(5, 3, 1), (6, 1, 3), (4, 8, 8), (1, 64, 64), (16, 3, 3)]  # few multiply-adds
+SHAPES += [(1, 1024, 21), (1, 3072, 9)]  # rows that evict each other
 
 
 def digest(result):

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from numba_linear import forward
+from numba_linear.cpu.caches import quota
 from numba_linear.cpu.launch import missing_threads
 
 
@@ -48,7 +49,16 @@ def threads() -> dict[str, str]:
         return {"threads": "1", "threading layer": f"none can be started: {reason}"}
     operand = np.ones((2, 2), np.float32)
     forward(operand, operand, parallel=True)
-    return {"threads": str(numba.get_num_threads()), "threading layer": numba.threading_layer()}
+    number = numba.get_num_threads()
+    named = "NUMBA_NUM_THREADS" in os.environ
+    told = "NUMBA_NUM_THREADS" if named else "Numba's count of the processors it may use"
+    facts = {"threads": f"{number}, {told}", "threading layer": numba.threading_layer()}
+    allowed = quota()
+    if allowed:
+        facts["quota"] = f"{allowed:g} processors' time, of the control group"
+    if allowed and allowed < number:
+        facts["quota"] += f": set NUMBA_NUM_THREADS={max(1, round(allowed))}"
+    return facts
 
 
 def busy_cores() -> float | None:

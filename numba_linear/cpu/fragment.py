@@ -9,12 +9,17 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 ==================================  ============================================================
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
+`outer_terms(acc, a, a_row, b, …)`  the same for the terms that a register of A's row holds
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
+`chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
 `add(left, right)`                  left + right
+`add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
-`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment, which are as
+                                    long or, a power of two, longer
+`load_columns_of_pairs(…)`          the same, of every row a part and another beside it
 `load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
@@ -30,6 +35,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.jit.resident import CompileTime
+
+#: What LLVM calls a processor with 32 registers of 128 bits, by a number of which a vector can be
+#: multiplied.
+AARCH64 = ("aarch64", "arm64")
 
 BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -75,6 +84,10 @@ class Emitter:
         self.vector = ir.VectorType(self.scalar, shape.columns)
         self.suffix = f"v{shape.columns}f{shape.dtype.bitwidth}"
 
+    @property
+    def aarch64(self):
+        return self.builder.module.triple.startswith(AARCH64)
+
     def at(self, address, stride, index, pointee):
         """A pointer to `pointee` at address + stride · index."""
         if isinstance(index, int):
@@ -87,12 +100,14 @@ class Emitter:
         return self.builder.select(self.builder.icmp_signed("<", number, other), number, other)
 
     def opaque(self, address):
-        """The address, which LLVM must take as it is.
+        """The address, which LLVM for x86, of 16 registers, must take as it is.
 
         It would else keep the address of each of a tile's rows in a register of its own, more than
         there are. So every third row has one, and its neighbours are one and two strides from it,
         which x86 adds while loading.
         """
+        if self.aarch64:
+            return address
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
 
     def here(self, number):
@@ -133,8 +148,15 @@ class Emitter:
         first = ir.Constant(ir.VectorType(INT32, self.shape.columns), None)
         return self.builder.shuffle_vector(value, unset, first)
 
+    def lane(self, vector, index):
+        """The number of that index of a vector in every column, which AArch64's multiply-adds take
+        from the vector itself."""
+        return self.shuffle(
+            vector, ir.Constant(vector.type, ir.Undefined), [index] * self.shape.columns
+        )
+
     def shuffle(self, left, right, columns):
-        columns = ir.Constant(ir.VectorType(INT32, len(columns)), columns)
+        columns = ir.Constant(ir.VectorType(INT32, len(columns)), list(columns))
         return self.builder.shuffle_vector(left, right, columns)
 
     def fma(self, a, b, c):
@@ -185,6 +207,31 @@ def outer(typingctx, acc, a, a_row, b):
 
 
 @intrinsic
+def outer_terms(typingctx, acc, a, a_row, b, b_col):
+    """As `outer`, for the terms that 128 bits hold: contiguous in each row of A, in B `b_col`
+    apart."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, b, b_col = args
+        terms = Emitter(builder, some_terms(acc))
+        rows = e.unpack(fragment)
+        numbers = [terms.load(e.at(a, a_row, r, terms.vector)) for r in range(len(rows))]
+        for p in range(terms.shape.columns):
+            columns = e.load(e.at(b, b_col, p, e.vector))
+            rows = [
+                e.fma(e.lane(x, p), columns, row) for x, row in zip(numbers, rows, strict=True)
+            ]
+        return e.pack(rows)
+
+    return acc(acc, *[types.intp] * 4), codegen
+
+
+def some_terms(shape):
+    return shape.of(1, 16 // shape.size)
+
+
+@intrinsic
 def chain(typingctx, acc, a, t):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
@@ -196,6 +243,35 @@ def chain(typingctx, acc, a, t):
         return e.pack([sums])
 
     return acc(acc, types.intp, t), codegen
+
+
+@intrinsic
+def chain_pairs(typingctx, acc, a, t):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, t_rows = args
+        (sums,) = e.unpack(fragment)
+        pair = Emitter(builder, acc.of(1, 2))
+        lanes = [c % 2 for c in range(acc.columns)]
+        for p, columns in enumerate(Emitter(builder, t).unpack(t_rows)):
+            numbers = pair.load(e.at(a, ir.Constant(INT64, 2 * acc.size), p, pair.vector))
+            sums = e.fma(e.shuffle(numbers, numbers, lanes), columns, sums)
+        return e.pack([sums])
+
+    return acc(acc, types.intp, t), codegen
+
+
+@intrinsic
+def add_pairs(typingctx, acc):
+    result = Fragment(acc.dtype, 1, acc.columns // 2)
+
+    def codegen(context, builder, sig, args):
+        (sums,) = Emitter(builder, acc).unpack(args[0])
+        e = Emitter(builder, result)
+        left, right = (e.shuffle(sums, sums, range(s, acc.columns, 2)) for s in (0, 1))
+        return e.pack([builder.fadd(left, right)])
+
+    return result(acc), codegen
 
 
 @intrinsic
@@ -295,7 +371,27 @@ def put(typingctx, acc, c, c_row, rows, cols):
 
 
 def read_columns(e, a, row_offset, cols=None):
-    """The columns of a square matrix whose row r lies at a + row_offset(r), as rows.
+    """The columns of a matrix whose row r lies at a + row_offset(r), as rows: square after square
+    of its rows."""
+    n = e.shape.rows
+    square = Emitter(e.builder, e.shape.of(n, n))
+    rows = [[]] * n
+    for first in range(0, e.shape.columns, n):
+        more = read_square(square, a, lambda r, first=first: row_offset(first + r), cols)
+        rows = [[*x, y] for x, y in zip(rows, more, strict=True)]
+    while len(rows[0]) > 1:
+        rows = [
+            [
+                e.shuffle(x, y, range(2 * x.type.count))
+                for x, y in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            for parts in rows
+        ]
+    return e.pack([row for (row,) in rows])
+
+
+def read_square(e, a, row_offset, cols):
+    """The columns of a square matrix, as rows.
 
     In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
     Where a register has several parts, rows are read in halves, those of two rows into one
@@ -346,7 +442,7 @@ def read_columns(e, a, row_offset, cols=None):
     for half_groups in groups:
         by_column = [exchange(list(group), part) for group in zip(*half_groups, strict=True)]
         columns += [x for i in range(len(half_groups)) for x in [c[i] for c in by_column]]
-    return e.pack(columns)
+    return columns
 
 
 @intrinsic
@@ -358,6 +454,23 @@ def load_columns(typingctx, square, a, a_row):
         )
 
     return square.fragment(square, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_columns_of_pairs(typingctx, square, a, a_row, other):
+    """Of half as many rows as the square has columns of numbers, and of as many columns `other`
+    bytes from these, in turn."""
+
+    def codegen(context, builder, sig, args):
+        _, a, a_row, other = args
+
+        def offset(r):
+            row = builder.mul(a_row, ir.Constant(INT64, r // 2))
+            return builder.add(row, other) if r % 2 else row
+
+        return read_columns(Emitter(builder, square), a, offset)
+
+    return square.fragment(square, *[types.intp] * 3), codegen
 
 
 @intrinsic
@@ -406,6 +519,19 @@ def prefetch_rows(typingctx, shape, a, a_row):
 
 
 @intrinsic
+def prefetch_terms(typingctx, shape, a, step):
+    """Ask for a line for each of the terms of `outer_terms`, `step` apart."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        for p in range(some_terms(shape).columns):
+            prefetch_line(builder, e.at(args[1], args[2], p, BYTE))
+        return context.get_dummy_value()
+
+    return types.void(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
 def prefetch(typingctx, a):
     def codegen(context, builder, sig, args):
         prefetch_line(builder, builder.inttoptr(args[0], BYTE.as_pointer()))
@@ -427,6 +553,7 @@ def constant_word(value):
 item_bytes = constant_word(lambda shape: shape.size)
 rows_of = constant_word(lambda shape: shape.rows)
 columns_of = constant_word(lambda shape: shape.columns)
+terms_of = constant_word(lambda shape: some_terms(shape).columns)
 row_bytes = constant_word(lambda shape: shape.columns * shape.size)
 fragment_bytes = constant_word(lambda shape: shape.rows * shape.columns * shape.size)
 

@@ -1,7 +1,7 @@
 """A single row of C, or few, matrix times vector: B is read once, from memory, so nothing is
 packed.
 
-`gemv_dot` is for a B whose terms are contiguous (forward): squares of it are transposed in
+`gemv_dot` is for a B whose terms are contiguous (forward): blocks of it are transposed in
 registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read
 row by row, as it lies, while a stretch of C waits in the first-level cache.
 """
@@ -28,7 +28,7 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, b_bytes, square, vector, vectors
+from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
@@ -53,13 +53,14 @@ SUMS = 64 * DOT_LEAVES * DOT_ROWS
 def gemv_dot(tiling, problem, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `DOT_ROWS` rows.
 
-    A square is as many terms of as many columns as a vector has lanes. All rows take a square
-    once it is transposed; one row alone has two squares under way, one to each side, so that there
-    are chains enough to hide their latency.
+    A block is as many terms as a vector has lanes, of as many columns or at least `DOT_COLUMNS`.
+    All rows take a block once it is transposed; one row alone has two blocks under way, one to
+    each side, so that there are chains enough to hide their latency.
     """
     a, b, c, rows, cols, terms, epilogue = problem
-    size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
-    # for each leaf, the sums of a square's columns for all rows, or to both sides; a square
+    size, step, lanes = item_bytes(tiling), columns_of(tiling) // 2, columns_of(dots(tiling))
+    taken, width = step * size, row_bytes(dots(tiling))
+    # for each leaf, the sums of a block's columns for all rows, or to both sides; a block
     sums, edge = scratch(SUMS), scratch(1024)
     node = DOT_ROWS * width
     leaves = leaf_count(terms)
@@ -71,60 +72,60 @@ def gemv_dot(tiling, problem, partials):
     most = 1 if rows > 1 or (far and b.row % LONG_ROW == 0) else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
-        # the last square begins early and computes some columns again, the same bits
+        # the last block begins early and computes some columns again, the same bits
         first = max(0, min(column, cols - lanes))
         second = max(0, min(column + lanes, cols - lanes))
         for begin in range(0, leaves, DOT_LEAVES):
             p, end = begin * LEAF, min(terms, (begin + DOT_LEAVES) * LEAF)
             for q in range(min(leaves - begin, DOT_LEAVES)):
                 for i in range(0, sides * rows * width, width):
-                    store(zero(vector(tiling)), sums + q * node + i, 0)
-            squares = (end - p) // lanes if inside == lanes else 0
-            lag = min(squares, STAGGER // width) if b.row >= STAGGER_FROM and sides == 2 else 0
+                    store(zero(dots(tiling)), sums + q * node + i, 0)
+            blocks = (end - p) // step if inside == lanes else 0
+            lag = min(blocks, STAGGER // taken) if b.row >= STAGGER_FROM and sides == 2 else 0
             ap, at = a.at + p * size, b.at + first * b.row + p * size
-            ap_2, at_2 = ap - lag * width, b.at + second * b.row + p * size - lag * width
-            acc, acc_2 = zero(vector(tiling)), zero(vector(tiling))
+            ap_2, at_2 = ap - lag * taken, b.at + second * b.row + p * size - lag * taken
+            acc, acc_2 = zero(dots(tiling)), zero(dots(tiling))
             into, into_2 = sums, sums + width
-            for i in range(squares + lag):
-                if i < squares:
+            for i in range(blocks + lag):
+                if i < blocks:
                     if far:
-                        run = (lanes - i % lanes) * width + i % lanes * b.row
-                        prefetch_rows(square(tiling), at + run, LINE)
+                        run = (lanes - i % lanes) * taken + i % lanes * b.row
+                        prefetch_rows(dot_block(tiling), at + run, LINE)
                         if sides == 2:
-                            prefetch_rows(square(tiling), at_2 + lag * width + run, LINE)
-                    t = load_columns(square(tiling), at, b.row)
+                            prefetch_rows(dot_block(tiling), at_2 + lag * taken + run, LINE)
+                    t = load_columns(dot_block(tiling), at, b.row)
                     acc = chain(acc, ap, t)
                     for r in range(1, rows):
-                        more = load(vector(tiling), into + r * width, 0)
+                        more = load(dots(tiling), into + r * width, 0)
                         store(chain(more, ap + r * a.row, t), into + r * width, 0)
-                    if (i + 1) * lanes % LEAF == 0:
+                    if (i + 1) * step % LEAF == 0:
                         store(acc, into, 0)
-                        acc = zero(vector(tiling))
+                        acc = zero(dots(tiling))
                         into += node
                 if sides == 2 and i >= lag:
-                    t = load_columns(square(tiling), at_2, b.row)
+                    t = load_columns(dot_block(tiling), at_2, b.row)
                     acc_2 = chain(acc_2, ap_2, t)
-                    if (i - lag + 1) * lanes % LEAF == 0:
+                    if (i - lag + 1) * step % LEAF == 0:
                         store(acc_2, into_2, 0)
-                        acc_2 = zero(vector(tiling))
+                        acc_2 = zero(dots(tiling))
                         into_2 += node
-                ap, at = ap + width, at + width
-                ap_2, at_2 = ap_2 + width, at_2 + width
-            if squares * lanes % LEAF:
+                ap, at = ap + taken, at + taken
+                ap_2, at_2 = ap_2 + taken, at_2 + taken
+            if blocks * step % LEAF:
                 store(acc, into, 0)
                 if sides == 2:
                     store(acc_2, into_2, 0)
 
             for s in range(sides):
                 j = second if s else first
-                # the terms that fill no square
-                for p in range(begin * LEAF + squares * lanes, end, lanes):
-                    steps, at = min(lanes, end - p), b.at + j * b.row + p * size
-                    t = load_few_columns(square(tiling), at, b.row, inside, steps)
+                # the terms that fill no block
+                for p in range(begin * LEAF + blocks * step, end, step):
+                    steps, at = min(step, end - p), b.at + j * b.row + p * size
+                    t = load_few_columns(dot_block(tiling), at, b.row, inside, steps)
                     store(t, edge, width)
                     for r in range(rows):
                         into = sums + (p // LEAF - begin) * node + (s * rows + r) * width
-                        acc = load(vector(tiling), into, 0)
+                        acc = load(dots(tiling), into, 0)
                         for i in range(steps):
                             ap = a.at + r * a.row + (p + i) * size
                             acc = outer(acc, ap, 0, edge + i * width)
@@ -134,12 +135,12 @@ def gemv_dot(tiling, problem, partials):
                     levels = pending(q, leaves - 1)
                     for r in range(rows):
                         slot = (s * rows + r) * width
-                        acc = load(vector(tiling), sums + (q - begin) * node + slot, 0)
+                        acc = load(dots(tiling), sums + (q - begin) * node + slot, 0)
                         level = 0
                         while levels >> level:
                             if levels >> level & 1:
                                 partial = partials + level * node + slot
-                                acc = add(load(vector(tiling), partial, 0), acc)
+                                acc = add(load(dots(tiling), partial, 0), acc)
                             level += 1
                         if q + 1 < leaves:
                             store(acc, partials + level * node + slot, 0)
@@ -148,7 +149,7 @@ def gemv_dot(tiling, problem, partials):
                             if epilogue.bias:
                                 bias_at = edge
                                 store(
-                                    load_part(vector(tiling), epilogue.bias + j * size, inside),
+                                    load_part(dots(tiling), epilogue.bias + j * size, inside),
                                     edge,
                                     0,
                                 )
@@ -233,7 +234,7 @@ def contract_dots(tiling, problem: Problem) -> int:
     a, b, c, rows, cols, terms, epilogue = problem
     size, stack = item_bytes(tiling), scratch(STACK)
     levels = level_count(leaf_count(terms))
-    partial_bytes = levels * DOT_ROWS * row_bytes(vector(tiling))
+    partial_bytes = levels * DOT_ROWS * row_bytes(dots(tiling))
     need = partial_bytes + (rows * terms * size if a.col != size else 0)
     work = allocate(need) if need > STACK else stack
     if not work:

@@ -1,21 +1,23 @@
 """The machine: its vectors and caches, and the tiling that `tuning.py` chooses for them."""
 
 import functools
-from pathlib import Path
+import os
 
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-from numba_linear.cpu.fragment import Shape, constant_word
+from numba_linear.cpu.caches import cache_sizes
+from numba_linear.cpu.fragment import AARCH64, Shape, constant_word
 from numba_linear.cpu.tuning import (
     A_SHARE,
     B_MOST,
     B_SHARE,
     BLOCK_LEAVES_BYTES,
+    DOT_COLUMNS,
     HEIGHTS,
-    TILE_ROWS,
+    TILE,
 )
-from numba_linear.jit.private import target_features
+from numba_linear.jit.private import target
 from numba_linear.jit.resident import OneOf
 
 #: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
@@ -23,29 +25,21 @@ LINE, PAGE = 64, 4096
 
 
 @functools.cache
-def vector_bytes():
-    """Bytes of the widest vector that Numba's target machine multiplies and adds in one
-    instruction."""
-    features = target_features()
+def instructions():
+    """The kind of vectors that Numba's target machine has, a key of `TILE`."""
+    triple, features = target()
+    if triple.startswith(AARCH64):
+        return "aarch64"
     if "+avx512f" in features:
-        return 64
+        return "avx512"
     if {"+avx2", "+fma"} <= features:
-        return 32
-    return 16
+        return "avx2"
+    return "baseline"
 
 
-@functools.cache
-def cache_bytes(level):
-    """The size of the data cache of that level as the kernel tells it, or a common one."""
-    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            if (folder / "type").read_text().strip() == "Instruction":
-                continue
-            if int((folder / "level").read_text()) == level:
-                return int((folder / "size").read_text().strip().rstrip("K")) << 10
-        except (OSError, ValueError):
-            continue
-    return {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}[level]
+def vector_bytes():
+    """Bytes of the widest vector that is multiplied and added in one instruction."""
+    return {"avx512": 64, "avx2": 32}.get(instructions(), 16)
 
 
 class Tiling(Shape):
@@ -76,20 +70,24 @@ class TilingModel(models.OpaqueModel):
 
 def tiling_for(dtype):
     """The tiling of this machine."""
-    lanes = 8 * vector_bytes() // dtype.bitwidth
+    rows, vectors = TILE[instructions()]
     return Tiling(
         dtype,
-        rows=TILE_ROWS[vector_bytes()],
-        columns=2 * lanes,  # vectors to a row, as panels and one-row paths suppose
+        rows=rows,
+        columns=vectors * 8 * vector_bytes() // dtype.bitwidth,
         block_leaves=BLOCK_LEAVES_BYTES // (dtype.bitwidth // 8),
-        a_bytes=cache_bytes(2) * A_SHARE[0] // A_SHARE[1],
-        b_bytes=min(cache_bytes(3) * B_SHARE[0] // B_SHARE[1], B_MOST),
+        a_bytes=cache_sizes()[2].size * A_SHARE[0] // A_SHARE[1],
+        b_bytes=min(cache_sizes()[3].size * B_SHARE[0] // B_SHARE[1], B_MOST),
     )
 
 
 def describe():
     """What `info` prints of the machine and the tiling."""
-    described = {"vector bits": 8 * vector_bytes()}
+    source = (
+        "NUMBA_CPU_NAME" if "NUMBA_CPU_NAME" in os.environ else "LLVM's name of this processor"
+    )
+    described = {"vector bits": f"{8 * vector_bytes()}, {source}"}
+    described |= {f"level-{level} cache": str(size) for level, size in cache_sizes().items()}
     for dtype in (types.float32, types.float64):
         tiling = tiling_for(dtype)
         described[f"{dtype} tile"] = f"{tiling.rows} × {tiling.columns}"
@@ -125,7 +123,16 @@ tiling_of = retype(tiling_of_array)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
+half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
+
+
+def dot_columns(tiling):
+    return max(tiling.columns // 2, DOT_COLUMNS)
+
+
+dots = retype(lambda tiling: tiling.of(1, dot_columns(tiling)))
+dot_block = retype(lambda tiling: tiling.of(tiling.columns // 2, dot_columns(tiling)))
 
 
 @intrinsic

@@ -1,24 +1,63 @@
 """The microkernel: the summation rule on rows × columns sums at once."""
 
+from numba.extending import overload
+
 from numba_linear.cpu.fragment import (
     add,
     finish,
     fragment_bytes,
+    item_bytes,
     load,
     outer,
+    outer_terms,
     prefetch,
     prefetch_rows,
+    prefetch_terms,
     put,
     row_bytes,
     rows_of,
     store,
+    terms_of,
     zero,
 )
-from numba_linear.cpu.machine import LINE
+from numba_linear.cpu.machine import LINE, instructions
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.problem import Leaves, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
+from numba_linear.jit.compiler import INLINED
 from numba_linear.jit.resident import resident
+
+
+def leaf(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+    """The chain of a leaf's terms; a vector's registers are chosen by `chain_of`."""
+
+
+def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+    for p in range(terms):
+        prefetch(soon + p * step)
+        prefetch(soon + p * step + LINE)
+        acc = outer(acc, a + p * a_col, a_row, b + p * b_col)
+    return acc
+
+
+def by_registers(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+    """Of rows that lie contiguous several terms are loaded at once."""
+    p = 0
+    if a_col == item_bytes(acc):
+        while p + terms_of(acc) <= terms:
+            prefetch_terms(acc, soon + p * step, step)
+            acc = outer_terms(acc, a + p * a_col, a_row, b + p * b_col, b_col)
+            p += terms_of(acc)
+    while p < terms:
+        prefetch(soon + p * step)
+        acc = outer(acc, a + p * a_col, a_row, b + p * b_col)
+        p += 1
+    return acc
+
+
+@overload(leaf, jit_options=INLINED, strict=False)
+def chain_of(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+    return by_registers if instructions() == "aarch64" else one_by_one
 
 
 @resident
@@ -66,10 +105,8 @@ def tiles(
             prefetch_rows(shape, c.at + t * rows_of(shape) * c.row + ahead.c, c.row)
         for q in range(begin, end):
             acc = zero(shape)
-            for p in range(min(LEAF, terms - q * LEAF)):
-                prefetch(soon + p * ahead.step)
-                prefetch(soon + p * ahead.step + LINE)
-                acc = outer(acc, at + p * a.col, a.row, bt + p * b.col)
+            some = min(LEAF, terms - q * LEAF)
+            acc = leaf(acc, some, at, a.row, a.col, bt, b.col, soon, ahead.step)
             at += a_leaf
             bt += LEAF * b.col
             soon += LEAF * ahead.step

@@ -27,6 +27,7 @@ from numba_linear.cpu.tuning import (
     DIRECT_TILES_ALIGNED,
     DIRECT_TILES_PAGE,
     DOT_ROWS,
+    EVICT,
     FEW_ROWS,
     FEW_TERMS,
     FEW_WORK,
@@ -47,12 +48,14 @@ from numba_linear.cpu.tuning import (
     TRANSPOSED_B,
     TRANSPOSED_ROW,
     VECTOR_WORK,
+    WAYS,
 )
 from numba_linear.jit.compiler import inlined
 
 #: Paths: few multiply-adds (`small.py`), a C or bias with strides (`strided.py`), by Cᵀ
-#: (`transposed.py`), one row and a few (`gemv.py`, two ways), and the five loops (`driver.py`).
-SMALL, STRIDED, TRANSPOSED, DOTS, ROWS, TILES = range(6)
+#: (`transposed.py`), one row by pairs of leaves (`leaf_pairs.py`), one row and a few (`gemv.py`,
+#: two ways), and the five loops (`driver.py`).
+SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES = range(7)
 
 
 # --------------------------------------------------------------------------------------
@@ -75,6 +78,8 @@ def path_of_rows(tiling, problem):
     """The path on one thread where C's rows and the bias are contiguous."""
     if by_transpose(tiling, problem):
         return TRANSPOSED
+    if by_leaf_pairs(tiling, problem):
+        return PAIRS
     if by_dots(tiling, problem):
         return DOTS
     return ROWS if by_rows(tiling, problem) else TILES
@@ -125,6 +130,17 @@ def by_transpose(tiling, problem):
         and -rows % lanes * 8 <= rows
         and b.row % PAGE != 0
     )
+
+
+@inlined
+def by_leaf_pairs(tiling, problem):
+    """Whether one row of A meets a B whose terms are contiguous, in whole pairs of leaves, and
+    whose rows evict each other."""
+    _, b, _, rows, cols, terms, _ = problem
+    lanes = columns_of(tiling) // 2
+    evict = lanes > WAYS and b.row % EVICT == 0
+    whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= lanes
+    return evict and whole and rows == 1 and b.col == item_bytes(tiling)
 
 
 @inlined

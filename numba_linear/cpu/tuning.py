@@ -1,19 +1,22 @@
 """Every number that makes speed and no bits, with what it was measured to bring.
 
 Tests change all of them and see the same bits. Times are of one thread of a Zen 4 with AVX-512
-unless they say otherwise; `docs/performance.md` has the tables. What depends on the vector's width
-is a table by its bytes: 64 for AVX-512, 32 for AVX2, 16 for the rest.
+unless they say otherwise; `docs/performance.md` has the tables. What depends on the vectors is a
+table by their kind.
 """
 
 # --- The microkernel ----------------------------------------------------------------------------
 
-#: Rows of the largest tile; it is two vectors wide. 12 × 2 of AVX-512's 32 registers hold sums,
-#: and 6 × 2 of AVX2's 16. A multiply-add takes 4 cycles and two start in each, so 8 is the least.
-TILE_ROWS = {64: 12, 32: 6, 16: 4}
+#: The largest tile: its rows, and the vectors of each, a power of two. A multiply-add takes 4
+#: cycles and two start in each, so 8 sums are the least that keep x86's units busy: 12 × 2 of
+#: AVX-512's 32 registers hold sums, and 6 × 2 of AVX2's 16. AArch64's 32 are of 128 bits, and up
+#: to four start in each cycle, which takes 16 sums. A number for each row and a term's vectors fit
+#: beside 5 × 4; of 6 × 4 LLVM keeps some on the stack.
+TILE = {"avx512": (12, 2), "avx2": (6, 2), "baseline": (4, 2), "aarch64": (5, 4)}
 
 #: The heights of tiles, by the largest. Each is compiled twice, for panels and for half as wide
 #: ones, which takes 0.1 s each: so they are few. The least takes no longer than one row would.
-HEIGHTS = {12: (12, 8, 4), 6: (6, 4, 2), 4: (4, 3, 2)}
+HEIGHTS = {12: (12, 8, 4), 6: (6, 4, 2), 5: (5, 4, 2), 4: (4, 3, 2)}
 
 # --- Blocks -------------------------------------------------------------------------------------
 
@@ -70,6 +73,11 @@ PREFETCH_TILES = 8
 #: B's squares. (13, 1023, 1023) takes 572 us instead of 940, float64; more rows are slower so.
 DOT_ROWS = 16
 
+#: Columns of B that `gemv_dot` takes at once on each side, at least; a power of two, up to 64
+#: bytes. Two chains of AVX2's 4 lanes of float64 do not hide their latency: (1, 1024, 1024)
+#: forward takes 182 us there instead of 235.
+DOT_COLUMNS = 8
+
 #: Leaves in `gemv_dot` until their sums go into the tree.
 DOT_LEAVES = 8
 
@@ -80,6 +88,11 @@ STAGGER_FROM, STAGGER = 2048, 512
 #: Bytes between B's rows from which they are prefetched in runs of cache lines: (1, 4096, 4096)
 #: takes 2.5 ms instead of 3.8.
 LONG_ROW = 8 << 10
+
+#: Lines of an L1 set, and bytes between rows of B that share one: where a vector has more lanes,
+#: pairs of leaves are taken. (1, 1024, 1024) forward in float32 takes 85 us instead of 161, and
+#: (1, 2048, 2048) 359 instead of 624.
+WAYS, EVICT = 8, 4096
 
 #: Rows of A up to which `gemv_rows` takes a B whose columns are contiguous: (2, 4096, 4096)
 #: grad_input takes 7.1 ms instead of 9.5, float64. It takes more rows of a B of so many bytes,

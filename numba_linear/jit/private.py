@@ -55,14 +55,15 @@ with optional("empty arrays"):
     _empty_nd_impl = arrayobj._empty_nd_impl
 
 
-def target_features():
-    """The features of the processor that Numba compiles for."""
+def target():
+    """What Numba compiles for: LLVM's name of it, and the processor's features."""
     with optional("target"):
-        _, _, features = cpu_target.target_context.codegen().magic_tuple()
-        return set(features.split(","))
-    if config.CPU_FEATURES is not None:
-        return set(config.CPU_FEATURES.split(","))
-    return set(binding.get_host_cpu_features().flatten().split(","))
+        triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+        return triple, set(features.split(","))
+    features = config.CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    return binding.get_process_triple(), set(features.split(","))
 
 
 def new_array(context, builder, type_, shape):

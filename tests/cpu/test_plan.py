@@ -12,6 +12,7 @@ from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
     DOTS,
     MANY,
+    PAIRS,
     ROWS,
     SMALL,
     STRIDED,
@@ -27,11 +28,11 @@ from numba_linear.cpu.plan import (
     tile_height,
 )
 from numba_linear.cpu.problem import Epilogue, Problem
-from numba_linear.cpu.tuning import DOT_ROWS, FEW_ROWS, FEW_WORK, LAUNCH, VECTOR_WORK
+from numba_linear.cpu.tuning import DOT_ROWS, EVICT, FEW_ROWS, FEW_WORK, LAUNCH, VECTOR_WORK, WAYS
 
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
 NAMES = {SMALL: "small", STRIDED: "strided", TRANSPOSED: "transposed"}
-NAMES |= {DOTS: "dots", ROWS: "rows", TILES: "tiles"}
+NAMES |= {PAIRS: "pairs", DOTS: "dots", ROWS: "rows", TILES: "tiles"}
 
 
 @njit
@@ -71,6 +72,8 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 1, FEW_WORK // 8 - 2, 8, SMALL),
         (FORWARD, 1, FEW_WORK // 8 - 1, 8, DOTS),
         (FORWARD, 1, 256, 64, DOTS),
+        (FORWARD, 1, 1025, 64, DOTS),
+        (FORWARD, 2, 1024, 64, DOTS),
         (FORWARD, DOT_ROWS, 1024, 100, DOTS),
         (FORWARD, DOT_ROWS + 1, 1023, 100, TILES),
         (FORWARD, 2, 1000, 3, DOTS),
@@ -94,6 +97,18 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_paths(dtype, operation, K, n, m, wanted):
     assert NAMES[path(np.empty(0, dtype), operation, K, n, m)] == NAMES[wanted]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_row_by_pairs_of_leaves(dtype):
+    """Where a vector has more lanes than an L1 set has lines: of float32 with AVX-512."""
+    like = np.empty(0, dtype)
+    wide = PAIRS if vector_bytes() // like.itemsize > WAYS else DOTS
+    n = EVICT // like.itemsize
+    assert path(like, FORWARD, 1, n, 64) == (wide if n % 512 == 0 else DOTS)
+    assert path(like, FORWARD, 1, 2 * n, 64) == wide
+    assert path(like, FORWARD, 2, n, 64) == DOTS
+    assert path(like, FORWARD, 1, n, 3) == DOTS
 
 
 def test_strided_c_or_bias():

@@ -12,14 +12,24 @@ from operations import DTYPES, OPERATIONS, assert_result, expected, operands
 from numba_linear import forward, grad_weight
 
 libm = ctypes.CDLL(None)
-if not hasattr(libm, "fesetround") or platform.machine() not in ("x86_64", "AMD64"):
-    pytest.skip("needs the C library's rounding modes on x86-64", allow_module_level=True)
+if not hasattr(libm, "fesetround"):
+    pytest.skip("needs the C library's rounding modes", allow_module_level=True)
 
-DOWN, UP, TO_ZERO = 0x0400, 0x0800, 0x0C00
-
-#: A function of two instructions: `ldmxcsr [rdi]` or `stmxcsr [rdi]`, and `ret`.
-LOAD, STORE = b"\x0f\xae\x17\xc3", b"\x0f\xae\x1f\xc3"
-FLUSH = 0x8040  # flush to zero, and denormals are zero
+if platform.machine() in ("x86_64", "AMD64"):
+    #: A function of two instructions: `ldmxcsr [rdi]` or `stmxcsr [rdi]`, and `ret`.
+    LOAD, STORE = b"\x0f\xae\x17\xc3", b"\x0f\xae\x1f\xc3"
+    FLUSH = 0x8040  # flush to zero, and denormals are zero
+    ROUND, DOWN, UP, TO_ZERO = 0x0400 << 3, 1, 2, 3
+    KEPT = 0xFFC0
+elif platform.machine() == "aarch64":
+    #: `ldr x1, [x0]`, `msr fpcr, x1` or `mrs x1, fpcr`, `str x1, [x0]`, and `ret`.
+    LOAD = bytes.fromhex("010040f9 01441bd5 c0035fd6")
+    STORE = bytes.fromhex("01443bd5 010000f9 c0035fd6")
+    FLUSH = 1 << 24
+    ROUND, DOWN, UP, TO_ZERO = 1 << 22, 2, 1, 3
+    KEPT = FLUSH | 3 * ROUND
+else:
+    pytest.skip("knows the registers of x86-64 and AArch64", allow_module_level=True)
 
 
 def machine_code(code):
@@ -28,7 +38,7 @@ def machine_code(code):
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(code)
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    function = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint32))(address)
+    function = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint64))(address)
     function.page = page
     return function
 
@@ -43,22 +53,22 @@ class Environment:
         self.bits = bits
 
     def __enter__(self):
-        self.word = ctypes.c_uint32()
+        self.word = ctypes.c_uint64()
         store(ctypes.byref(self.word))
-        load(ctypes.byref(ctypes.c_uint32(self.word.value | self.bits)))
+        load(ctypes.byref(ctypes.c_uint64(self.word.value | self.bits)))
 
     def __exit__(self, *_):
-        now = ctypes.c_uint32()
+        now = ctypes.c_uint64()
         store(ctypes.byref(now))
         load(ctypes.byref(self.word))
-        assert now.value & 0xFFC0 == (self.word.value | self.bits) & 0xFFC0
+        assert now.value & KEPT == (self.word.value | self.bits) & KEPT
 
 
 ENVIRONMENTS = {
     "flush to zero": FLUSH,
-    "downward": DOWN << 3,
-    "upward": UP << 3,
-    "toward zero": TO_ZERO << 3,
+    "downward": DOWN * ROUND,
+    "upward": UP * ROUND,
+    "toward zero": TO_ZERO * ROUND,
 }
 
 

@@ -1,0 +1,107 @@
+"""A single row of C where the rows of B evict each other: two leaves at a time.
+
+Rows a multiple of a page apart share a set of L1, which holds the lines of `WAYS` of them. A
+vector with more lanes would read each line from L2 twice, or from further. So every second lane
+takes a leaf of half as many rows, and the others the next leaf of the same rows. Two such leaves
+are always added first: a pair is a leaf of a tree with one level less.
+"""
+
+from numba.extending import overload
+
+from numba_linear.codes import FINE, MEMORY
+from numba_linear.cpu.fragment import (
+    add,
+    add_pairs,
+    allocate,
+    chain_pairs,
+    columns_of,
+    copy,
+    finish,
+    item_bytes,
+    load,
+    load_columns_of_pairs,
+    prefetch_rows,
+    put,
+    release,
+    row_bytes,
+    scratch,
+    store,
+    zero,
+)
+from numba_linear.cpu.machine import LINE, half_vector, square, vector
+from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.rule import LEAF, level_count, pending
+from numba_linear.cpu.tuning import STACK, WAYS
+from numba_linear.jit.compiler import INLINED
+from numba_linear.jit.resident import resident
+
+
+@resident
+def contract_pairs(tiling, problem: Problem) -> int:
+    a, b, c, _, cols, terms, epilogue = problem
+    size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
+    pairs, rows, half = terms // (2 * LEAF), lanes // 2, width // 2
+    stack = scratch(STACK)
+    partial_bytes = level_count(pairs) * half
+    need = terms * size + partial_bytes
+    work = allocate(need) if need > STACK else stack
+    if not work:
+        return MEMORY
+    # A's terms in the order of the lanes: of a pair the first of both leaves, then the second, …
+    partials, paired = work, work + partial_bytes
+    at = paired
+    for p in range(0, terms, 2 * LEAF):
+        for q in range(p, p + LEAF):
+            copy(tiling, at, a.at + q * a.col)
+            copy(tiling, at + size, a.at + (q + LEAF) * a.col)
+            at += 2 * size
+    for next_column in range(0, cols, rows):
+        # the last begin early, and compute some columns again, the same bits
+        column = min(next_column, cols - rows)
+        row = b.at + column * b.row
+        at = paired
+        for pair in range(pairs):
+            bt = row + pair * 2 * LEAF * size
+            # the next pair's leaves are prefetched in runs of lines, each lane's in turn
+            soon = bt + 2 * LEAF * size if pair + 1 < pairs else row + rows * b.row
+            acc = zero(vector(tiling))
+            for p in range(0, LEAF, lanes):
+                turn = p // lanes
+                lane, run = turn % lanes, turn // lanes * lanes
+                ahead = soon + lane // 2 * b.row + lane % 2 * LEAF * size + run * LINE
+                prefetch_rows(square(tiling), ahead, LINE)
+                t = load_columns_of_pairs(square(tiling), bt + p * size, b.row, LEAF * size)
+                acc = chain_pairs(acc, at, t)
+                at += 2 * width
+            total = add_pairs(acc)
+            levels = pending(pair, pairs - 1)
+            level = 0
+            while levels >> level:
+                if levels >> level & 1:
+                    total = add(load(half_vector(tiling), partials + level * half, 0), total)
+                level += 1
+            if pair + 1 < pairs:
+                store(total, partials + level * half, 0)
+            else:
+                bias = epilogue.bias + column * size if epilogue.bias else 0
+                total = finish(total, bias, epilogue.divisor)
+                put(total, c.at + column * size, 0, 1, rows)
+    if need > STACK:
+        release(work)
+    return FINE
+
+
+def contract_leaf_pairs(tiling, problem):
+    """By `contract_pairs`, which is compiled only for vectors that may take this path."""
+
+
+def never(tiling, problem):
+    return MEMORY
+
+
+@overload(contract_leaf_pairs, jit_options=INLINED, strict=False)
+def pairs_of_wide_vectors(tiling, problem):
+    def pairs(tiling, problem):
+        return contract_pairs(tiling, problem)
+
+    return pairs if tiling.columns // 2 > WAYS else never
