@@ -128,6 +128,10 @@ square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
+#: A lower tile, which leaves registers for more columns under way, and the same half as wide.
+low_tile = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns))
+low_edge = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns // 2))
+
 
 @intrinsic
 def tile_shape(typingctx, tiling, index):
