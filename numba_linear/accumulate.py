@@ -43,7 +43,6 @@ from numba_linear.layer import (
     reduction_of,
     settle,
     shape_of,
-    sizes_of,
     there,
     value_of,
     wants_threads,
@@ -246,8 +245,8 @@ def accumulated(
     >>> accumulate(acc, np.array([1.0, 10.0]), np.array([1.0, 2.0, 3.0]))
     >>> accumulate(acc, np.array([3.0, 30.0]), np.array([4.0, 5.0, 6.0]))
     >>> accumulated(acc).weight
-    array([[ 6.5,  8.5, 10.5],
-           [65. , 85. , 105. ]])
+    array([[  6.5,   8.5,  10.5],
+           [ 65. ,  85. , 105. ]])
     >>> accumulated(acc, "sum").bias
     array([ 4., 40.])
     """
@@ -356,7 +355,7 @@ def _accumulator(w, samples):
         while leaves:
             levels += 1
             leaves >>= 1
-        m, n = sizes_of(w)
+        m, n = shape_of(w)
         weight, bias = np.zeros(levels * m * n + line, kind), np.zeros(levels * m + line, kind)
         i, j = -weight.ctypes.data % LINE // size, -bias.ctypes.data % LINE // size
         return Accumulator(

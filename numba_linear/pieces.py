@@ -298,7 +298,12 @@ def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples):
 
 @resident(no_cpython_wrapper=False)
 def run_accumulate(
-    g: Operand, x: Operand, weight: Operand, bias: Operand, samples: COUNT, mode
+    g: Operand,
+    x: Operand,
+    weight: Operand,
+    bias: Operand,
+    samples: COUNT,  # type: ignore[valid-type]
+    mode,
 ) -> int:
     if not same_batch(g, x) or not conforms(weight, bias, samples):
         return SHAPES
@@ -355,7 +360,7 @@ def run_accumulate(
 def run_accumulated(
     weight: Operand,
     bias: Operand,
-    samples: COUNT,
+    samples: COUNT,  # type: ignore[valid-type]
     out_weight: Operand,
     out_bias: Operand,
     reduction,
