@@ -273,8 +273,10 @@ class AccumulatorError(Worded):
     """A fault of an accumulator found by compiled code."""
 
     @staticmethod
-    def words(operation: str, code: int, levels: int, so_far: int, shape: tuple[int, ...]) -> str:
-        return accumulator_fault(operation, code, levels, so_far, shape)
+    def made(
+        operation: str, code: int, levels: int, so_far: int, shape: tuple[int, ...]
+    ) -> Exception:
+        return ValueError(accumulator_fault(operation, code, levels, so_far, shape))
 
 
 def accumulator_fault(
