@@ -1,5 +1,6 @@
 """Ratios of times measured in turn in one process: steady where other programs run too."""
 
+from benchmarks.accumulate import need_accumulate
 from benchmarks.common import DTYPES, THREADS, Contest, Shape, need, peers, set_threads
 from numba_linear.commands import tiny
 from numba_linear.commands.timing import measure
@@ -78,3 +79,20 @@ class Tiny:
 
     def track_ratio_tiny(self, operation, shape, dtype):
         return ratio(tiny.contest, operation, shape, dtype, 1)
+
+
+class Accumulate:
+    """A micro-batch added to sums that go on."""
+
+    version = "1"
+    params = (((1, 64, 128), (32, 64, 128), (32, 784, 256), (1, 1024, 1024)), DTYPES)
+    param_names = ("shape", "dtype")
+    unit = "our time / best peer's"
+    timeout = 600
+
+    def setup(self, shape, dtype):
+        need_accumulate()
+        set_threads(1)
+
+    def track_ratio_accumulate(self, shape, dtype):
+        return ratio(peers.accumulating, peers.ACCUMULATE, shape, dtype, 1)

@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"  # before the package is imported, for its build's sake
 
+from numba_linear.accumulate import Accumulator, accumulate, accumulated, accumulator
 from numba_linear.layer import (
     Gradients,
     backward,
@@ -13,7 +14,11 @@ from numba_linear.layer import (
 from numba_linear.tree import tree_sum
 
 __all__ = [
+    "Accumulator",
     "Gradients",
+    "accumulate",
+    "accumulated",
+    "accumulator",
     "backward",
     "forward",
     "grad_bias",

@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         help="on the workers of a Dask cluster on this machine, and in memory: the same bits "
         "(needs the extra dask)",
     )
+    train.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="the second run takes N samples at a time and accumulates their gradients: the same "
+        "bits for every N",
+    )
     train.set_defaults(run=_train)
 
     bench = commands.add_parser("bench", help="side by side with NumPy and PyTorch")
@@ -137,9 +144,13 @@ def _verify(options: argparse.Namespace) -> bool:
 
 
 def _train(options: argparse.Namespace) -> bool:
-    from numba_linear.commands import cluster, train
+    from numba_linear.commands import UserError, cluster, train
 
-    return cluster.run(options.file) if options.dask else train.run(options.file)
+    if options.dask and options.micro_batch is not None:
+        raise UserError("--micro-batch is for this process alone, not for --dask")
+    return (
+        cluster.run(options.file) if options.dask else train.run(options.file, options.micro_batch)
+    )
 
 
 def _bench(options: argparse.Namespace) -> bool:

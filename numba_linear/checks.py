@@ -6,6 +6,7 @@ compiling. Shapes are checked by compiled code (`entry.py`, `operand.conforming`
 table: it returns a code, for which `message_of` finds the words.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +14,12 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import as_dtype
 
-from numba_linear.codes import EMPTY_MEAN, OVERLAP
+from numba_linear.codes import EMPTY_MEAN, FULL, OVERLAP, SCATTERED, UNCOUNTED
+from numba_linear.cpu.rule import LEAF
 
 REDUCTIONS = ("mean", "sum", "none")
 
-#: The letters of each call's arguments; "…" is the batch. `out` is listed by `letters_of`.
+#: The letters of each call's arguments; "…" is the batch. `out` is listed by `out_letters`.
 LETTERS = {
     "forward": {"x": "…n", "w": "mn", "b": "m"},
     "grad_input": {"g": "…m", "w": "mn"},
@@ -25,7 +27,12 @@ LETTERS = {
     "grad_bias": {"g": "…m"},
     "backward": {"g": "…m", "x": "…n", "w": "mn"},
     "linear": {"input": "…n", "weight": "mn", "bias": "m"},
+    "accumulator": {"w": "mn"},
+    "accumulate": {"g": "…m", "x": "…n"},
+    "accumulated": {"acc.weight": "qmn", "acc.bias": "qm", "acc.samples": "1"},
 }
+#: The letter q counts an accumulator's levels, 1 is one.
+WORDS = {"q": "levels"}
 
 
 def out_letters(operation: str, reduction: str) -> dict[str, str]:
@@ -39,6 +46,9 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
         "grad_bias": {"out": bias},
         "backward": {"out.input": "…n", "out.weight": weight, "out.bias": bias},
         "linear": {"out": "…m"},
+        "accumulator": {},
+        "accumulate": LETTERS["accumulated"],
+        "accumulated": {"out.weight": "mn", "out.bias": "m"},
     }[operation]
 
 
@@ -143,7 +153,7 @@ def is_none(type_: Any) -> bool:
 
 def wanted(letters: str) -> str:
     """The letters as a shape: (…, n)."""
-    inside = ", ".join(letters)
+    inside = ", ".join(WORDS.get(letter, letter) for letter in letters)
     return f"({inside},)" if len(letters) == 1 else f"({inside})"
 
 
@@ -156,12 +166,18 @@ class OfType(NamedTuple):
         return f"of type {self.name}"
 
 
+def reductions(operation: str) -> tuple[str, ...]:
+    """What a call may make of its samples; those that were added up can not be told apart."""
+    return REDUCTIONS[:2] if operation == "accumulated" else REDUCTIONS
+
+
 def unknown_reduction(operation: str, reduction: Any) -> str:
-    return f"{operation}: reduction is {reduction!r}; wanted one of 'mean', 'sum', 'none'"
+    choices = ", ".join(map(repr, reductions(operation)))
+    return f"{operation}: reduction is {reduction!r}; wanted one of {choices}"
 
 
 def check_reduction(operation: str, reduction: Any) -> None:
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in reductions(operation):
         raise ValueError(unknown_reduction(operation, reduction))
 
 
@@ -170,17 +186,112 @@ def check_parallel(operation: str, parallel: Any, fine: bool) -> None:
         raise TypeError(f"{operation}: parallel is {parallel!r}; wanted None, True or False")
 
 
-def check_gradients(fine: bool, kind: str) -> None:
+def check_gradients(fine: bool, kind: str, operation: str = "backward") -> None:
     if not fine:
         raise TypeError(
-            f"backward: out is of type {kind}; wanted a Gradients(input, weight, bias) of arrays"
+            f"{operation}: out is of type {kind}; wanted a Gradients(input, weight, bias) of"
+            " arrays"
         )
 
 
-def check_no_input(kind: str) -> None:
+def check_no_input(kind: str, operation: str = "backward", why: str = "as w is None") -> None:
     """Without w, as for a network's first layer, there is no ∂L/∂x."""
     if kind not in ("None", "NoneType"):
-        raise TypeError(f"backward: out.input is of type {kind}; wanted None, as w is None")
+        raise TypeError(f"{operation}: out.input is of type {kind}; wanted None, {why}")
+
+
+#: Why an accumulator has no ∂L/∂x.
+NEVER_ADDED = "for ∂L/∂x is never added up"
+
+
+def check_accumulator(operation: str, fine: bool, kind: str) -> None:
+    if not fine:
+        raise TypeError(
+            f"{operation}: acc is of type {kind}; wanted an Accumulator(weight, bias, samples) as"
+            " `accumulator` makes it"
+        )
+
+
+def check_count(given: Given, operation: str, writes: bool) -> None:
+    """Of an accumulator's samples."""
+    name = "acc.samples"
+    if given.dtype is None:
+        raise TypeError(
+            f"{operation}: {name} is of type {given.kind}; wanted a NumPy ndarray of shape (1,)"
+        )
+    if given.dtype != np.int64 or not given.dtype.isnative:
+        raise TypeError(f"{operation}: {name} has dtype {given.dtype}; wanted int64")
+    if given.ndim != 1:
+        raise ValueError(f"{operation}: {name} has {dimensions(given.ndim)}; wanted shape (1,)")
+    if writes:
+        check_writable(operation, name, given)
+
+
+def wrong_count(operation: str, shape: tuple[int, ...]) -> str:
+    return f"{operation}: acc.samples has shape {shape}; wanted (1,)"
+
+
+def bad_samples(samples: Any) -> str:
+    return f"accumulator: samples is {samples!r}; wanted an integer of at least 1"
+
+
+class SamplesError(Worded):
+    """Too few samples, found by compiled code."""
+
+    @staticmethod
+    def made(samples: int) -> Exception:
+        return ValueError(bad_samples(samples))
+
+
+def check_samples(samples: Any) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer):
+        raise TypeError(bad_samples(samples))
+    if samples < 1:
+        raise ValueError(bad_samples(samples))
+
+
+def no_room(levels: int, so_far: int, more: int) -> str:
+    return (
+        f"accumulate: acc has {so_far} samples and room for {capacity(levels)}, and g has {more}"
+        " more; wanted no more than `accumulator` was asked for"
+    )
+
+
+def miscounted(operation: str, levels: int, so_far: int) -> str:
+    return (
+        f"{operation}: acc.samples is [{so_far}]; wanted 0 to {capacity(levels)}, for which"
+        f" acc has {levels} level{'s' * (levels != 1)}"
+    )
+
+
+def capacity(levels: int) -> int:
+    """The samples that an accumulator of so many levels has room for."""
+    return LEAF << (levels - 1)
+
+
+class AccumulatorError(Worded):
+    """A fault of an accumulator found by compiled code."""
+
+    @staticmethod
+    def made(
+        operation: str, code: int, levels: int, so_far: int, shape: tuple[int, ...]
+    ) -> Exception:
+        return ValueError(accumulator_fault(operation, code, levels, so_far, shape))
+
+
+def accumulator_fault(
+    operation: str, code: int, levels: int, so_far: int, shape: tuple[int, ...]
+) -> str:
+    """The words for a code from FULL up to SCATTERED + 1; `shape` is g's."""
+    if code == FULL:
+        return no_room(levels, so_far, math.prod(shape[:-1]))
+    if code == UNCOUNTED:
+        return miscounted(operation, levels, so_far)
+    name = ("acc.weight", "acc.bias")[code - SCATTERED]
+    return (
+        f"{operation}: the numbers of {name} do not follow each other; wanted a C-contiguous"
+        " array, as `accumulator` makes it"
+    )
 
 
 def dimensions(ndim: int) -> str:
@@ -251,8 +362,12 @@ def check_types(
                     f" {name} of shape {wanted(letters[name])} with the same batch (…)"
                 )
     for name, given in outs.items():
-        if not given.writable:
-            raise ValueError(f"{operation}: {name} is read-only; wanted a writable array")
+        check_writable(operation, name, given)
+
+
+def check_writable(operation: str, name: str, given: Given) -> None:
+    if not given.writable:
+        raise ValueError(f"{operation}: {name} is read-only; wanted a writable array")
 
 
 def is_float(dtype: np.dtype[Any] | None) -> bool:
@@ -294,13 +409,18 @@ def message_of(
             f"{operation}: {outs[pair[0]]} overlaps {others[pair[1]]} in memory; wanted an array"
             " of its own"
         )
+    if code == EMPTY_MEAN and operation == "accumulated":
+        return (
+            "accumulated: reduction 'mean' over no samples; wanted at least one in acc, or"
+            " reduction 'sum'"
+        )
     if code == EMPTY_MEAN:
         return (
             f"{operation}: reduction 'mean' over an empty batch, {inputs[0]} has shape"
             f" {shapes[inputs[0]]}; wanted at least one sample, or reduction 'sum'"
         )
     letters = LETTERS[operation] | out_letters(operation, reduction)
-    bound: dict[str, tuple[str, Any]] = {}
+    bound: dict[str, tuple[str, Any]] = {"1": ("", 1)}
     for name, shape in shapes.items():
         fixed = letters[name].replace("…", "")
         batch = max(0, len(shape) - len(fixed))
@@ -310,7 +430,7 @@ def message_of(
         for letter, dimension in dimensions.items():
             other, size = bound.setdefault(letter, (name, dimension))
             if size != dimension:
-                if name in outs:
+                if letter == "1" or (name in outs and not name.startswith("acc.")):
                     right = tuple(
                         d
                         for x in letters[name]
@@ -322,4 +442,7 @@ def message_of(
                     f" wanted {other} {wanted(letters[other])} and {name} {wanted(letters[name])}"
                     f" with the same {'batch (…)' if letter == '…' else letter}"
                 )
+    weight = shapes.get("acc.weight")
+    if weight and not weight[0]:
+        return f"{operation}: acc.weight has shape {weight}; wanted at least one of {wanted('q')}"
     raise AssertionError(f"{operation}: no error in {shapes}")

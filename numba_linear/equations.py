@@ -22,9 +22,9 @@ k, i, l   index of sample, output and input feature
 The bits of every result are part of the specification. They follow from the summation rule of
 `contract`, and from one rounding for each ``+ b`` and each ``/ K``.
 
-The last four functions, `forward`, `grad_input`, `grad_weight` and `grad_bias`, are the whole
-layer in these equations, to hold an implementation against. Shapes and dtypes must conform: the
-equations say what the layer is, and check nothing.
+The last functions, `forward`, `grad_input`, `grad_weight`, `grad_bias`, `accumulate` and
+`accumulated`, are the whole layer in these equations, to hold an implementation against. Shapes
+and dtypes must conform: the equations say what the layer is, and check nothing.
 """
 # ruff: noqa: E741  (l is the notes' letter for an input feature)
 
@@ -116,6 +116,53 @@ def contract(a, c):
 def term(a, c):
     """a · c as a sum of one term, fma(a, c, +0): a product of -0 becomes +0."""
     return fma(a, c, type(a)(0))
+
+
+# --------------------------------------------------------------------------------------
+# A sum that goes on
+# --------------------------------------------------------------------------------------
+#
+# The same sum for terms that come one by one. Of so many terms so far, N, it is held as levels:
+#
+#   level 0        the leaf under way, of N mod 256 terms
+#   level 1 + j    a sum of 2^j leaves that waits for its right neighbour: there is one where bit j
+#                  of the number of full leaves, N div 256, is 1
+#
+# The one sum of all terms that there is room for, 256 · 2^(levels - 1), has nothing beside it, and
+# stands in level 0 for want of a level of its own.
+
+
+@njit
+def go_on(levels, N, a, c):
+    """The sum takes one term more, a · c, after N; in place. The leaf under way goes on, and if it
+    is full, it is added to what waits for it."""
+    s = levels[0] if N % LEAF else levels.dtype.type(0)
+    s = fma(a, c, s)
+    to = 0
+    if (N + 1) % LEAF == 0:
+        q = N // LEAF
+        to = 1
+        while q & 1:
+            s = levels[to] + s
+            q >>= 1
+            to += 1
+    levels[to % len(levels)] = s
+
+
+@njit
+def so_far(levels, N):
+    """The sum of the N terms so far: what waits is added from the smallest to the largest."""
+    s = levels[0] if N % LEAF else levels.dtype.type(0)
+    found = N % LEAF > 0
+    q, level = N // LEAF, 1
+    while q:
+        if q & 1:
+            waits = levels[level % len(levels)]
+            s = waits + s if found else waits
+            found = True
+        q >>= 1
+        level += 1
+    return s
 
 
 # --------------------------------------------------------------------------------------
@@ -332,6 +379,52 @@ def dL_db_mean(g):
 
 
 # --------------------------------------------------------------------------------------
+# Gradients with respect to W and b, batch after batch
+# --------------------------------------------------------------------------------------
+
+
+@njit(parallel=True)
+def dL_dw_on(dL_dw, N, g, x):
+    """⑦ for each sample of g and x, added in place to dL_dw, shape (levels, m, n), after N."""
+    K, m, n = len(g), g.shape[1], x.shape[1]
+    for i in prange(m):
+        for l in range(n):
+            for k in range(K):
+                go_on(dL_dw[:, i, l], N + k, g[k, i], x[k, l])
+
+
+@njit(parallel=True)
+def dL_db_on(dL_db, N, g):
+    """⑩ for each sample of g, added in place to dL_db, shape (levels, m), after N samples."""
+    K, m = g.shape
+    one = g.dtype.type(1)
+    for i in prange(m):
+        for k in range(K):
+            go_on(dL_db[:, i], N + k, g[k, i], one)
+
+
+@njit
+def dL_dw_so_far(dL_dw, N):
+    """Σ_k g_kᵀ x_k over the N samples so far, shape (m, n)."""
+    m, n = dL_dw.shape[1:]
+    result = np.empty((m, n), dL_dw.dtype)
+    for i in range(m):
+        for l in range(n):
+            result[i, l] = so_far(dL_dw[:, i, l], N)
+    return result
+
+
+@njit
+def dL_db_so_far(dL_db, N):
+    """Σ_k (∂L/∂Y)_k over the N samples so far, shape (m,)."""
+    m = dL_db.shape[1]
+    result = np.empty(m, dL_db.dtype)
+    for i in range(m):
+        result[i] = so_far(dL_db[:, i], N)
+    return result
+
+
+# --------------------------------------------------------------------------------------
 # Gradient with respect to x
 # --------------------------------------------------------------------------------------
 
@@ -461,3 +554,35 @@ def grad_bias(g, reduction="mean"):
     """
     dL_db = {"mean": dL_db_mean, "sum": dL_db_sum, "none": dL_db_each}[reduction]
     return dL_db(rows(g))
+
+
+def accumulate(weight, bias, samples, g, x):
+    """⑦ and ⑩ for the next samples, added in place to sums that go on.
+
+    Parameters
+    ----------
+    weight : array, shape (levels, m, n)
+    bias : array, shape (levels, m)
+    samples : array of int64, shape (1,)
+        The samples so far.
+    g : array, shape (K, m)
+    x : array, shape (K, n)
+    """
+    N = int(samples[0])
+    dL_dw_on(weight, N, rows(g), rows(x))
+    dL_db_on(bias, N, rows(g))
+    samples[0] = N + len(g)
+
+
+def accumulated(weight, bias, samples, reduction="mean"):
+    """∂L/∂W and ∂L/∂b of all samples so far, shapes (m, n) and (m,).
+
+    Parameters
+    ----------
+    weight, bias, samples : array
+        As in `accumulate`.
+    reduction : {"mean", "sum"}
+    """
+    N = int(samples[0])
+    sums = dL_dw_so_far(weight, N), dL_db_so_far(bias, N)
+    return tuple(s / s.dtype.type(N) for s in sums) if reduction == "mean" else sums

@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 
 from numba_linear import equations
-from numba_linear.checks import LETTERS, REDUCTIONS, out_letters
-from numba_linear.codes import EMPTY_MEAN, FINE, OVERLAP, SHAPES
+from numba_linear.checks import LETTERS, REDUCTIONS, capacity, out_letters
+from numba_linear.codes import EMPTY_MEAN, FINE, FULL, OVERLAP, SCATTERED, SHAPES, UNCOUNTED
 
 Array = np.ndarray[Any, Any]
+COUNT = np.dtype(np.int64)
 
 
 def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
     """The code of what is wrong with a call's arrays, of which an optional one may be None."""
     letters = LETTERS[operation] | out_letters(operation, reduction)
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, Any] = {"1": 1}
     dtype = arrays[0].dtype if arrays[0] is not None else None
     for array, wanted in zip(arrays, letters.values(), strict=True):
         if array is None:
             continue
-        if type(array) is not np.ndarray or array.dtype is not dtype:
+        if type(array) is not np.ndarray or array.dtype is not (COUNT if wanted == "1" else dtype):
             return SHAPES
         fixed = wanted.replace("…", "")
         batch = array.ndim - len(fixed)
@@ -42,7 +43,7 @@ def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
     outs = arrays[inputs:]
     if not all(out.flags.writeable for out in outs if out is not None):
         return SHAPES
-    if reduction == "mean" and 0 in sizes["…"]:
+    if reduction == "mean" and 0 in sizes.get("…", ()):
         return EMPTY_MEAN
     for i, out in enumerate(outs):
         for j, other in enumerate(arrays[: inputs + i]):
@@ -117,4 +118,49 @@ def run_backward(
             put(dx, equations.grad_input(flat(g), w))
         put(dw, equations.grad_weight(flat(g), flat(x), reduction))
         put(db, equations.grad_bias(flat(g), reduction))
+    return code
+
+
+def fault(weight: Array, bias: Array, samples: Array) -> int:
+    """What is wrong with an accumulator of arrays that conform, or FINE."""
+    for i, array in enumerate((weight, bias)):
+        if not array.flags.c_contiguous:
+            return SCATTERED + i
+    return FINE if 0 <= samples[0] <= capacity(len(weight)) else UNCOUNTED
+
+
+@quiet
+def run_accumulate(
+    g: Array, x: Array, weight: Array, bias: Array, samples: Array, mode: int
+) -> int:
+    code = refusal("accumulate", "sum", g, x, weight, bias, samples)
+    if code != SHAPES and len(weight):
+        code = fault(weight, bias, samples) or code
+    if code == FINE:
+        K = math.prod(g.shape[:-1])
+        if K > capacity(len(weight)) - samples[0]:
+            return FULL
+        equations.accumulate(weight, bias, samples, flat(g), flat(x))
+    return code
+
+
+@quiet
+def run_accumulated(
+    weight: Array,
+    bias: Array,
+    samples: Array,
+    out_weight: Array,
+    out_bias: Array,
+    reduce: int,
+) -> int:
+    reduction = REDUCTIONS[reduce]
+    code = refusal("accumulated", reduction, weight, bias, samples, out_weight, out_bias)
+    if code != SHAPES:
+        code = fault(weight, bias, samples) or code
+    if code == FINE and reduction == "mean" and samples[0] == 0:
+        return EMPTY_MEAN
+    if code == FINE:
+        dw, db = equations.accumulated(weight, bias, samples, reduction)
+        put(out_weight, dw)
+        put(out_bias, db)
     return code

@@ -636,7 +636,7 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
             checks.check_reduction(operation, value_of(reduction))
         if name is not None:
             checks.check_reduction(operation, name)
-        elif not outs:
+        elif not outs and "none" in checks.reductions(operation):
             raise TypeError(
                 f"{operation}: reduction is not a constant; inside @njit without out it decides"
                 " the result's type, so wanted 'mean', 'sum' or 'none' written in the call"

@@ -42,6 +42,7 @@ OBJECTS = {
     NDARRAY: np.ndarray,
     "numba_linear.float32": np.dtype(np.float32),
     "numba_linear.float64": np.dtype(np.float64),
+    "numba_linear.int64": np.dtype(np.int64),
 }
 for symbol, known in OBJECTS.items():
     binding.add_symbol(symbol, id(known))
@@ -53,6 +54,10 @@ class Operand(CompileTime):
     def __init__(self, dtype):
         self.dtype = dtype
         super().__init__(name=f"Operand({dtype})")
+
+
+#: What counts samples.
+COUNT = Operand(types.int64)
 
 
 @register_model(Operand)
@@ -166,7 +171,11 @@ def conforming(operation):
     """A word: whether the `Samples` of a call's inputs and outs, in this order, have shapes that
     conform, and no out may share memory with another array."""
     letters = LETTERS[operation] | out_letters(operation, "sum")
-    inputs, optional = len(LETTERS[operation]), OPTIONAL.get(operation, ())
+    return conforming_to(letters, len(LETTERS[operation]), OPTIONAL.get(operation, ()))
+
+
+def conforming_to(letters, inputs, optional=()):
+    """The same for arrays of these letters, of which the first are inputs."""
 
     def codegen(context, builder, sig, args):
         size = INTP(sig.args[0].size)
@@ -228,24 +237,28 @@ def operand(typingctx, like, array):
     result = Operand(array_of(like).dtype)
 
     def codegen(context, builder, sig, args):
-        operand = cgutils.create_struct_proxy(result)(context, builder)
-        operand.address = operand.shape = operand.strides = operand.writable = INTP(0)
-        operand.ndim = INTP(-1)
-        type_, opened_array, there = opened(context, builder, array, args[1])
-
-        def kept(field):
-            return builder.ptrtoint(cgutils.alloca_once_value(builder, field), INTP)
-
-        if type_ is not None:
-            operand.address = builder.ptrtoint(opened_array.data, INTP)
-            operand.ndim = INTP(type_.ndim)
-            operand.shape, operand.strides = kept(opened_array.shape), kept(opened_array.strides)
-            operand.writable = INTP(int(type_.mutable))
-        if there is not None:
-            operand.ndim = builder.select(there, operand.ndim, INTP(-1))
-        return operand._getvalue()
+        return as_operand(context, builder, result, array, args[1])
 
     return result(like, array), codegen
+
+
+def as_operand(context, builder, result, array, value):
+    operand = cgutils.create_struct_proxy(result)(context, builder)
+    operand.address = operand.shape = operand.strides = operand.writable = INTP(0)
+    operand.ndim = INTP(-1)
+    type_, opened_array, there = opened(context, builder, array, value)
+
+    def kept(field):
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, field), INTP)
+
+    if type_ is not None:
+        operand.address = builder.ptrtoint(opened_array.data, INTP)
+        operand.ndim = INTP(type_.ndim)
+        operand.shape, operand.strides = kept(opened_array.shape), kept(opened_array.strides)
+        operand.writable = INTP(int(type_.mutable))
+    if there is not None:
+        operand.ndim = builder.select(there, operand.ndim, INTP(-1))
+    return operand._getvalue()
 
 
 def _field(name):
@@ -276,3 +289,22 @@ def _item(name):
 
 
 dim, stride = _item("shape"), _item("strides")
+
+
+@intrinsic
+def count_at(typingctx, at):
+    """The int64 at an address."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(builder.inttoptr(args[0], INTP.as_pointer()), align=1)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def set_count(typingctx, at, count):
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], builder.inttoptr(args[0], INTP.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen

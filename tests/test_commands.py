@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -108,6 +109,25 @@ def test_train_fails_below_the_accuracy(monkeypatch, capsys):
     monkeypatch.setattr(train, "ACCURACY", 1.01)
     assert main(["train"]) == 1
     assert "FAILED: accuracy at least 101 %" in capsys.readouterr().out
+
+
+def test_micro_batches_train_to_the_same_bits(capsys):
+    weights = set()
+    for few in (1, 7, 32, None):
+        network, _ = train._train(dataset.load(dataset.DIGITS), few)
+        weights.add(hashlib.sha256(b"".join(a.tobytes() for a in network)).hexdigest())
+    assert len(weights) == 1
+    assert main(["train", "--micro-batch", "7"]) == 0
+    out = capsys.readouterr().out
+    first, second = re.findall(r"weights (\w+)", out)
+    assert first == second == weights.pop()[:16]
+    assert ", 7 samples at a time" in out
+
+
+@pytest.mark.parametrize("arguments", [["--micro-batch", "0"], ["--micro-batch", "3", "--dask"]])
+def test_train_names_a_wrong_micro_batch(arguments, capsys):
+    assert main(["train", *arguments]) == 2
+    assert "micro-batch" in capsys.readouterr().err
 
 
 def test_calls_of_any_length_train_alike(monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from numba_linear.commands import counted, cuda, peers, tiny
-from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, Shape
+from numba_linear.commands.peers import ACCUMULATE, FORWARD_BACKWARD, FORWARD_STORED, Shape
 from numba_linear.commands.timing import Contestant
 
 #: The package's calls, and after them what they are held against, for an operation, a shape, a
@@ -126,6 +126,26 @@ GROUPS = {
         "best peer's time / ours",
         ((100000, 16, 8), (1000000, 16, 16), (200000, 64, 10), (50000, 100, 100)),
         quick=((100000, 16, 8),),
+    ),
+    "accumulate": Group(
+        "best peer's time / ours",
+        (
+            (1, 64, 10),
+            (32, 64, 10),
+            (1, 64, 128),
+            (8, 64, 128),
+            (32, 64, 128),
+            (256, 64, 128),
+            (1, 784, 256),
+            (8, 784, 256),
+            (32, 784, 256),
+            (256, 784, 256),
+            (1, 1024, 1024),
+            (32, 1024, 1024),
+        ),
+        operations=(ACCUMULATE,),
+        contest=peers.accumulating,
+        quick=((32, 64, 128),),
     ),
     "autograd": Group(
         "PyTorch's time with autograd / ours",

@@ -17,6 +17,11 @@ from numba_linear.commands.timing import Contestant
 FORWARD_BACKWARD = "forward + backward"
 #: With the weight stored as `np.dot` is given it.
 FORWARD_STORED = "forward, w = wt.T"
+#: A micro-batch's gradients of W and b, added to sums that are there.
+ACCUMULATE = "accumulate"
+
+#: Samples after which an accumulator starts anew.
+ROOM = 2048
 
 OURS = {
     "forward": "forward(x, w, b)",
@@ -25,6 +30,7 @@ OURS = {
     "grad_bias": "grad_bias(g)",
     "backward": "backward(g, x, w)",
     FORWARD_BACKWARD: "forward(x, w, b); backward(g, x, w)",
+    ACCUMULATE: "accumulate(acc, g, x)",
 }
 NUMPY = {
     "forward": "x @ w.T + b",
@@ -33,6 +39,7 @@ NUMPY = {
     "grad_bias": "g.sum(axis=0) / K",
     "backward": "g @ w; (g.T @ x) / K; g.sum(axis=0) / K",
     FORWARD_BACKWARD: "x @ w.T + b; g @ w; (g.T @ x) / K; g.sum(axis=0) / K",
+    ACCUMULATE: "np.add(dw, g.T @ x, out=dw); np.add(db, g.sum(axis=0), out=db)",
 }
 TORCH = {
     "forward": "linear(x, w, b)",
@@ -41,6 +48,7 @@ TORCH = {
     "grad_bias": "g.sum(0) / K",
     "backward": "g @ w; (g.T @ x) / K; g.sum(0) / K",
     FORWARD_BACKWARD: "x.grad = w.grad = b.grad = None; linear(x, w, b).backward(g)",
+    ACCUMULATE: "dw.addmm_(g.T, x); db.add_(g.sum(0))",
 }
 
 Shape = tuple[int, int, int]
@@ -73,6 +81,37 @@ def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Cont
     if installed("torch"):
         found.append(_torch(operation, arrays))
     return found
+
+
+def accumulating(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
+    """`accumulate`, and what adds up a micro-batch's gradients in NumPy and PyTorch."""
+    arrays = operands(shape, dtype)
+    _, n, m = shape
+    sums = {"dw": _aligned((m, n), dtype), "db": _aligned((m,), dtype)}
+    for array in sums.values():
+        array[...] = 0
+    found = [_accumulate(arrays), _timed("numpy", NUMPY[operation], arrays | sums | {"np": np})]
+    if installed("torch"):
+        found.append(_torch(operation, arrays | sums))
+    return found
+
+
+def _accumulate(arrays: dict[str, Any]) -> Contestant:
+    """Micro-batch after micro-batch, as far as there is room, and from the start again."""
+    room = max(ROOM, arrays["K"])
+    acc = numba_linear.accumulator(arrays["w"], room)
+    add = _timed("numba_linear", OURS[ACCUMULATE], vars(numba_linear) | arrays | {"acc": acc})
+
+    def run(count: int) -> float:
+        seconds = 0.0
+        while count:
+            some = min(count, room // arrays["K"])
+            acc.samples[:] = 0
+            seconds += add.run(some)
+            count -= some
+        return seconds
+
+    return Contestant(add.name, run)
 
 
 def autograd(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:

@@ -1,4 +1,5 @@
-"""The ``train`` command: a two-layer classifier, trained inside one @njit function."""
+"""The ``train`` command: a two-layer classifier, trained inside one @njit function; whole batches
+at a time, or a few samples, to the same bits."""
 
 import hashlib
 import math
@@ -10,7 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from numba_linear import backward, forward
+from numba_linear import accumulate, accumulated, accumulator, backward, forward, grad_input
+from numba_linear.commands import UserError, counted
 from numba_linear.commands.dataset import DIGITS, Dataset, load
 from numba_linear.commands.integers import floats, permutation
 
@@ -59,21 +61,58 @@ def train(x, labels, order, network, velocity):
         samples = order[start : start + BATCH]
         batch = x[samples]
 
-        hidden = forward(batch, network.w1, network.b1)
-        active = hidden.copy()
-        relu(active, hidden)
-        g2 = forward(active, network.w2, network.b2)
-        total += cross_entropy(g2, labels[samples])
-
+        hidden, active, g2, loss = losses(batch, labels[samples], network)
+        total += loss
         second = backward(g2, active, network.w2)
         g1 = second.input
         relu(g1, hidden)
         first = backward(g1, batch, None)  # nobody wants the ∂L/∂x of the first layer
-        update(network.w1, velocity.w1, first.weight)
-        update(network.b1, velocity.b1, first.bias)
-        update(network.w2, velocity.w2, second.weight)
-        update(network.b2, velocity.b2, second.bias)
+        descend(network, velocity, first, second)
     return total
+
+
+@njit
+def train_by_few(x, labels, order, network, velocity, few):
+    """The same with `few` samples at a time, whose gradients are accumulated: no more of a batch
+    is held, and the weights end with the same bits."""
+    total = 0.0
+    sums1, sums2 = accumulator(network.w1, BATCH), accumulator(network.w2, BATCH)
+    for start in range(0, len(order), BATCH):
+        sums1.samples[0] = sums2.samples[0] = 0
+        end = min(start + BATCH, len(order))
+        for k in range(start, end, few):
+            samples = order[k : min(k + few, end)]
+            batch = x[samples]
+
+            hidden, active, g2, loss = losses(batch, labels[samples], network)
+            total += loss
+            accumulate(sums2, g2, active)
+            g1 = grad_input(g2, network.w2)
+            relu(g1, hidden)
+            accumulate(sums1, g1, batch)
+        descend(network, velocity, accumulated(sums1), accumulated(sums2))
+    return total
+
+
+@njit
+def losses(batch, labels, network):
+    """Both layers: the first's results without and with the ReLU, ∂L/∂y of the second, and the
+    sum of the samples' losses."""
+    hidden = forward(batch, network.w1, network.b1)
+    active = hidden.copy()
+    relu(active, hidden)
+    g2 = forward(active, network.w2, network.b2)
+    loss = cross_entropy(g2, labels)
+    return hidden, active, g2, loss
+
+
+@njit
+def descend(network, velocity, first, second):
+    """A step of both layers by their gradients; in place."""
+    update(network.w1, velocity.w1, first.weight)
+    update(network.b1, velocity.b1, first.bias)
+    update(network.w2, velocity.w2, second.weight)
+    update(network.b2, velocity.b2, second.bias)
 
 
 @njit
@@ -111,19 +150,23 @@ def update(values, velocity, gradient):
         flat[p] += speed[p]
 
 
-def run(path: Path | None = None) -> bool:
+def run(path: Path | None = None, few: int | None = None) -> bool:
     """Train twice and report; True if both runs end with the same bits and learned enough.
 
     Parameters
     ----------
     path : Path, optional
         The data, of which no accuracy is demanded. By default the bundled digits, of which it is.
+    few : int, optional
+        The second run takes so many samples at a time. By default it is like the first.
 
     Raises
     ------
     UserError
-        If the file is not as expected.
+        If the file is not as expected, or less than one sample is to be taken at a time.
     """
+    if few is not None and few < 1:
+        raise UserError(f"micro-batches of {few}: expected 1 sample or more")
     data = load(path or DIGITS)
     K, n = data.x.shape
     print(
@@ -133,19 +176,22 @@ def run(path: Path | None = None) -> bool:
     start = time.perf_counter()
     network = initial(data)
     train(data.x, data.y, np.arange(0), network, network)
+    if few:
+        train_by_few(data.x, data.y, np.arange(0), network, network, few)
     print(f"  compiled in {time.perf_counter() - start:.1f} s", flush=True)
 
     runs = []
-    for number in (1, 2):
+    for number, at_a_time in ((1, None), (2, few)):
         start = time.perf_counter()
-        network, loss = _train(data)
+        network, loss = _train(data, at_a_time)
         seconds = time.perf_counter() - start
         weights = hashlib.sha256(b"".join(array.tobytes() for array in network)).hexdigest()
         accuracy = float((predict(network, data.x_test) == data.y_test).mean())
         runs.append((weights, accuracy, loss))
         print(
             f"  run {number}: accuracy {100 * accuracy:.2f} %, loss {loss:.4f}, {seconds:.3f} s, "
-            f"weights {weights[:16]}",
+            f"weights {weights[:16]}"
+            + (f", {counted(at_a_time, 'sample')} at a time" if at_a_time else ""),
             flush=True,
         )
     (weights, accuracy, loss), (again, _, _) = runs
@@ -161,7 +207,7 @@ def run(path: Path | None = None) -> bool:
     return same and learned
 
 
-def _train(data: Dataset) -> tuple[Network, float]:
+def _train(data: Dataset, few: int | None = None) -> tuple[Network, float]:
     """A network trained from its initial weights, and the mean loss over the last epoch."""
     K, n = data.x.shape
     network = initial(data)
@@ -173,7 +219,11 @@ def _train(data: Dataset) -> tuple[Network, float]:
         order = permutation(epoch, K)
         total = 0.0
         for start in range(0, K, samples):
-            total += train(data.x, data.y, order[start : start + samples], network, velocity)
+            some = order[start : start + samples]
+            if few:
+                total += train_by_few(data.x, data.y, some, network, velocity, few)
+            else:
+                total += train(data.x, data.y, some, network, velocity)
         loss = total / K
         if time.perf_counter() - shown > 5:
             shown = time.perf_counter()

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numba_linear import backward, equations, forward, grad_bias, grad_input, grad_weight
+from numba_linear import (
+    accumulate,
+    accumulated,
+    accumulator,
+    backward,
+    equations,
+    forward,
+    grad_bias,
+    grad_input,
+    grad_weight,
+)
 from numba_linear.commands import cuda
 from numba_linear.commands.integers import floats
 from numba_linear.cpu.launch import missing_threads
@@ -140,6 +150,13 @@ def _compare(dtype: str, device: str, ways: tuple[bool | None, ...]) -> Column:
         x, w, b, g = (floats(4 * number + i, shape, dtype) for i, shape in enumerate(shapes))
         want = _by_equations(x, w, b, g)
         _add(oracle, want)
+        if device == "cpu":
+            for reduction in _sums(K):
+                gradients = (
+                    equations.grad_weight(g, x, reduction),
+                    equations.grad_bias(g, reduction),
+                )
+                want[f"accumulate {reduction}"] = gradients
         for parallel in ways:
             if parallel is None:
                 got = cuda.on_host(_by_calls(cuda.calls(), *cuda.on_device(x, w, b, g)))
@@ -148,6 +165,8 @@ def _compare(dtype: str, device: str, ways: tuple[bool | None, ...]) -> Column:
                 got = _by_calls(calls, x, w, b, g, parallel=parallel)
             if not parallel:
                 _add(package, got)
+            if parallel is not None:
+                got |= _in_batches(x, w, g, parallel)
             for operation in want:
                 difference = _difference(got[operation], want[operation])
                 column.compared[operation] += 1
@@ -208,6 +227,21 @@ def _by_calls(calls: cuda.Calls, x: Any, w: Any, b: Any, g: Any, **keywords: boo
         results["forward, one sample"] = (forward(x[0], w, b, **keywords),)
         results["backward, one sample"] = backward(g[0], x[0], w, **keywords)
     return results
+
+
+def _sums(K: int) -> tuple[str, ...]:
+    """The reductions of what was accumulated."""
+    return ("mean", "sum") if K else ("sum",)
+
+
+def _in_batches(x: Array, w: Array, g: Array, parallel: bool) -> Results:
+    """The gradients of W and b, accumulated in batches of 1, 2, 3, … samples."""
+    K = len(x)
+    sums, k, size = accumulator(w, max(1, K)), 0, 1
+    while k < K:
+        accumulate(sums, g[k : k + size], x[k : k + size], parallel)
+        k, size = k + size, size + 1
+    return {f"accumulate {r}": accumulated(sums, r)[1:] for r in _sums(K)}
 
 
 def _add(digest: "hashlib._Hash", results: Results) -> None:

@@ -10,6 +10,7 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
 `outer_terms(acc, a, a_row, b, …)`  the same for the terms that a register of A's row holds
+`outer_inside(acc, a, …, b, cols)`  the same, of which no b[c] beyond cols is read
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
 `add(left, right)`                  left + right
@@ -20,14 +21,20 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment, which are as
                                     long or, a power of two, longer
 `load_columns_of_pairs(…)`          the same, of every row a part and another beside it
+`load_inside(shape, a, a_row, …)`   rows of a matrix, of which nothing outside a window is read
+`load_cols(shape, a, a_row, cols)`  the same, of which nothing beyond cols is read
 `load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
+`store_inside(acc, c, c_row, …)`    the same, of which nothing outside a window is written
+`store_cols(acc, c, c_row, cols)`   the same, of which nothing beyond cols is written
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       ask for the cache line at a
 `prefetch_rows(shape, a, a_row)`    ask for one in each row of a matrix
 ==================================  ============================================================
 """
+
+import functools
 
 from llvmlite import ir
 from numba import types
@@ -189,19 +196,24 @@ def zero(typingctx, shape):
     return shape.fragment(shape), codegen
 
 
+def multiply(e, fragment, a, a_row, columns):
+    """A fragment with a[r] · columns[c] added to each of its numbers, in one rounding."""
+    builder, rows = e.builder, []
+    for r, row in enumerate(e.unpack(fragment)):
+        if r % 3 == 0:
+            start = e.opaque(builder.add(a, builder.mul(a_row, ir.Constant(INT64, r))))
+        number = e.aligned(builder.load(e.at(start, a_row, r % 3, e.scalar)))
+        rows.append(e.fma(e.splat(number), columns, row))
+    return e.pack(rows)
+
+
 @intrinsic
 def outer(typingctx, acc, a, a_row, b):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
         fragment, a, a_row, b = args
         columns = e.load(builder.inttoptr(b, e.vector.as_pointer()))
-        rows = []
-        for r, row in enumerate(e.unpack(fragment)):
-            if r % 3 == 0:
-                start = e.opaque(builder.add(a, builder.mul(a_row, ir.Constant(INT64, r))))
-            number = e.aligned(builder.load(e.at(start, a_row, r % 3, e.scalar)))
-            rows.append(e.fma(e.splat(number), columns, row))
-        return e.pack(rows)
+        return multiply(e, fragment, a, a_row, columns)
 
     return acc(acc, types.intp, types.intp, types.intp), codegen
 
@@ -223,6 +235,19 @@ def outer_terms(typingctx, acc, a, a_row, b, b_col):
                 e.fma(e.lane(x, p), columns, row) for x, row in zip(numbers, rows, strict=True)
             ]
         return e.pack(rows)
+
+    return acc(acc, *[types.intp] * 4), codegen
+
+
+@intrinsic
+def outer_inside(typingctx, acc, a, a_row, b, cols):
+    """Columns from `cols` on stay as they are, but for the sign of a zero."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, b, cols = args
+        columns = e.load(builder.inttoptr(b, e.vector.as_pointer()), e.mask(cols))
+        return multiply(e, fragment, a, a_row, columns)
 
     return acc(acc, *[types.intp] * 4), codegen
 
@@ -332,6 +357,92 @@ def load_part(typingctx, shape, a, cols):
         return e.pack([e.load(builder.inttoptr(a, e.vector.as_pointer()), e.mask(cols))])
 
     return shape.fragment(shape, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_cols(typingctx, shape, a, a_row, cols):
+    """Columns from `cols` on are +0."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        _, a, a_row, cols = args
+        inside = e.mask(cols)
+        return e.pack([e.load(e.at(a, a_row, r, e.vector), inside) for r in range(shape.rows)])
+
+    return shape.fragment(shape, *[types.intp] * 3), codegen
+
+
+@intrinsic
+def store_cols(typingctx, acc, c, c_row, cols):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, c, c_row, cols = args
+        inside = e.mask(cols)
+        for r, row in enumerate(e.unpack(fragment)):
+            e.store(row, e.at(c, c_row, r, e.vector), inside)
+        return context.get_dummy_value()
+
+    return types.void(acc, *[types.intp] * 3), codegen
+
+
+def is_whole(e, above, rows, left, cols):
+    """Whether all of a fragment is inside a window of rows and columns."""
+    builder = e.builder
+    ends = ((rows, e.shape.rows), (cols, e.shape.columns))
+    tests = [builder.icmp_signed(">=", end, ir.Constant(INT64, extent)) for end, extent in ends]
+    tests += [builder.icmp_signed("==", start, ir.Constant(INT64, 0)) for start in (above, left)]
+    return functools.reduce(builder.and_, tests)
+
+
+def window(e, above, rows, left, cols):
+    """The numbers of each row that are inside."""
+    above, rows, left, cols = (e.here(number) for number in (above, rows, left, cols))
+    inside = e.builder.and_(e.mask(cols), e.builder.not_(e.mask(left)))
+    for r in range(e.shape.rows):
+        row = ir.Constant(INT64, r)
+        is_row = e.builder.and_(
+            e.builder.icmp_signed(">=", row, above), e.builder.icmp_signed("<", row, rows)
+        )
+        yield e.builder.and_(inside, e.splat(is_row))
+
+
+@intrinsic
+def load_inside(typingctx, shape, a, a_row, above, rows, left, cols):
+    """What is not in the rows above … rows-1 and the columns left … cols-1 is +0."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        _, a, a_row, *bounds = args
+        slot = cgutils.alloca_once(builder, ir.ArrayType(e.vector, shape.rows))
+        with builder.if_else(is_whole(e, *bounds)) as (then, otherwise):
+            with then:
+                rows = [e.load(e.at(a, a_row, r, e.vector)) for r in range(shape.rows)]
+                builder.store(e.pack(rows), slot)
+            with otherwise:
+                masks = window(e, *bounds)
+                rows = [e.load(e.at(a, a_row, r, e.vector), mask) for r, mask in enumerate(masks)]
+                builder.store(e.pack(rows), slot)
+        return builder.load(slot)
+
+    return shape.fragment(shape, *[types.intp] * 6), codegen
+
+
+@intrinsic
+def store_inside(typingctx, acc, c, c_row, above, rows, left, cols):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, c, c_row, *bounds = args
+        with builder.if_else(is_whole(e, *bounds)) as (then, otherwise):
+            with then:
+                for r, row in enumerate(e.unpack(fragment)):
+                    e.store(row, e.at(c, c_row, r, e.vector))
+            with otherwise:
+                masks = window(e, *bounds)
+                for r, (row, mask) in enumerate(zip(e.unpack(fragment), masks, strict=True)):
+                    e.store(row, e.at(c, c_row, r, e.vector), mask)
+        return context.get_dummy_value()
+
+    return types.void(acc, *[types.intp] * 6), codegen
 
 
 @intrinsic

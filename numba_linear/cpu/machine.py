@@ -126,6 +126,10 @@ vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
+#: A lower tile, which leaves registers for more columns under way, and the same half as wide.
+low_tile = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns))
+low_edge = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns // 2))
+
 
 def dot_columns(tiling):
     return max(tiling.columns // 2, DOT_COLUMNS)

@@ -8,7 +8,10 @@ from numba_linear.cpu.fragment import (
     fragment_bytes,
     item_bytes,
     load,
+    load_cols,
+    load_inside,
     outer,
+    outer_inside,
     outer_terms,
     prefetch,
     prefetch_rows,
@@ -17,14 +20,16 @@ from numba_linear.cpu.fragment import (
     row_bytes,
     rows_of,
     store,
+    store_cols,
+    store_inside,
     terms_of,
     zero,
 )
 from numba_linear.cpu.machine import LINE, instructions
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.problem import Leaves, Prefetch
+from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Window
 from numba_linear.cpu.rule import LEAF, pending
-from numba_linear.jit.compiler import INLINED
+from numba_linear.jit.compiler import INLINED, inlined
 from numba_linear.jit.resident import resident
 
 
@@ -125,3 +130,92 @@ def tiles(
                 row = t * rows_of(shape)
                 put(finish(acc, bias, divisor), c.at + row * c.row, c.row, rows - row, cols)
         kept += kept_tile
+
+
+@resident
+def tiles_onward(
+    shape,
+    count,
+    a: Matrix,
+    a_tile,
+    b: Matrix,
+    c: Matrix,
+    window: Window,
+    terms,
+    onward: Onward,
+    ahead: Prefetch,
+):
+    """`tiles` of sums that go on: the terms of one leaf, from what it has to where it goes.
+
+    Nothing is read from C or written to it outside the window; its rows above are of the first
+    tile.
+    """
+    begun, first, level, merges, to = onward
+    above, rows, left, cols = window
+    height = rows_of(shape)
+    for t in range(count):
+        at, ct, soon = a.at + t * a_tile, c.at + t * height * c.row, ahead.at + t * ahead.tile
+        next_tile = ct + height * c.row
+        prefetch_rows(shape, next_tile, c.row)
+        prefetch_rows(shape, next_tile + LINE, c.row)
+        if merges:
+            prefetch_rows(shape, next_tile + first, c.row)
+            prefetch_rows(shape, next_tile + first + LINE, c.row)
+        acc = zero(shape)
+        if begun:
+            acc = load_inside(shape, ct, c.row, above, rows, left, cols)
+        for p in range(terms):
+            prefetch(soon + p * ahead.step)
+            prefetch(soon + p * ahead.step + LINE)
+            acc = outer(acc, at + p * a.col, a.row, b.at + p * b.col)
+        for i in range(merges):
+            partial = ct + first + i * level
+            acc = add(load_inside(shape, partial, c.row, above, rows, left, cols), acc)
+        store_inside(acc, ct + to, c.row, above, rows, left, cols)
+        above, rows = 0, rows - height
+
+
+@inlined
+def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
+    """The same side by side, all inside; the next tile's columns of B lie `b_tile` bytes further.
+
+    The rows of C `below` bytes further are prefetched; 0 for none.
+    """
+    begun, first, level, merges, to = onward
+    for t in range(count):
+        bt, ct = b.at + t * b_tile, c + t * row_bytes(shape)
+        if below:
+            prefetch_rows(shape, ct + below, c_row)
+            prefetch_rows(shape, ct + below + LINE, c_row)
+        acc = zero(shape)
+        if begun:
+            acc = load(shape, ct, c_row)
+        for p in range(terms):
+            acc = outer(acc, a.at + p * a.col, a.row, bt + p * b.col)
+        for i in range(merges):
+            acc = add(load(shape, ct + first + i * level, c_row), acc)
+        store(acc, ct + to, c_row)
+
+
+@inlined
+def at_edge(shape, cols, a, b, c, c_row, terms, onward):
+    """One of which `cols` columns are there, in B too."""
+    begun, first, level, merges, to = onward
+    acc = zero(shape)
+    if begun:
+        acc = load_cols(shape, c, c_row, cols)
+    for p in range(terms):
+        acc = outer_inside(acc, a.at + p * a.col, a.row, b.at + p * b.col, cols)
+    for i in range(merges):
+        acc = add(load_cols(shape, c + first + i * level, c_row, cols), acc)
+    store_cols(acc, c + to, c_row, cols)
+
+
+@resident
+def strip(shape, count, a: Matrix, b: Matrix, b_tile, c, c_row, terms, onward: Onward, below):
+    along(shape, count, a, b, b_tile, c, c_row, terms, onward, below)
+
+
+@resident
+def strip_edge(shape, cols, a: Matrix, b: Matrix, c, c_row, terms, onward: Onward):
+    at_edge(shape, cols, a, b, c, c_row, terms, onward)

@@ -28,9 +28,6 @@ class Job(NamedTuple):
     parts: Parts
 
 
-JOB = kind(Job, None)
-
-
 @intrinsic
 def kept(typingctx, job):
     """The address of a job, on the stack until the function returns."""
@@ -38,16 +35,25 @@ def kept(typingctx, job):
     def codegen(context, builder, sig, args):
         return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
 
-    return types.intp(JOB), codegen
+    return types.intp(job), codegen
 
 
-@intrinsic
-def job_at(typingctx, address):
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], context.get_value_type(JOB).as_pointer())
-        return builder.load(pointer)
+def job_word(job):
+    """A word: the job of that kind at an address."""
+    result = kind(job, None)
 
-    return JOB(types.intp), codegen
+    @intrinsic
+    def job_at(typingctx, address):
+        def codegen(context, builder, sig, args):
+            pointer = builder.inttoptr(args[0], context.get_value_type(result).as_pointer())
+            return builder.load(pointer)
+
+        return result(types.intp), codegen
+
+    return job_at
+
+
+job_at = job_word(Job)
 
 
 @inlined
@@ -62,10 +68,9 @@ def count_of(extent, part):
     return max(1, (extent + part - 1) // part)
 
 
-@resident
-def run_part(tiling, job, i) -> int:
-    """The i-th part of the job at an address."""
-    problem, parts = job_at(job).problem, job_at(job).parts
+@inlined
+def part_of(tiling, problem, parts, i):
+    """The i-th part of a problem."""
     a, b, c, rows, cols, terms, epilogue = problem
     term_parts = count_of(terms, parts.terms)
     p, i_row = i % term_parts * parts.terms, i // term_parts // parts.cols
@@ -76,7 +81,7 @@ def run_part(tiling, job, i) -> int:
     end_col = cut(cols, columns_of(tiling), parts.cols, i_col + 1)
     c_part = from_number(c, row, col)
     bias = epilogue.bias + col * item_bytes(tiling) if epilogue.bias else 0
-    part = Problem(
+    return Problem(
         from_number(a, row, p),
         from_number(b, col, p),
         Matrix(c_part.at + i % term_parts * parts.bytes, c.row, c.col),
@@ -85,6 +90,12 @@ def run_part(tiling, job, i) -> int:
         min(parts.terms, terms - p),
         Epilogue(bias, epilogue.step, epilogue.divisor),
     )
+
+
+@resident
+def run_part(tiling, job, i) -> int:
+    """The i-th part of the job at an address."""
+    part = part_of(tiling, job_at(job).problem, job_at(job).parts, i)
     former = set_default()
     failed = contract_alone(tiling, part)
     restore(former)

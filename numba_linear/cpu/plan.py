@@ -43,6 +43,9 @@ from numba_linear.cpu.tuning import (
     SPLIT_K_LEAVES,
     SPLIT_K_PARTS,
     SPLIT_K_TERMS,
+    STRIP_BYTES,
+    STRIP_FEW,
+    STRIP_TERMS,
     TALL_BYTES,
     TALL_PANELS,
     TRANSPOSED_B,
@@ -294,11 +297,13 @@ def tile_height(tiling, left, rows):
 
 
 class Panel(NamedTuple):
-    """Columns of C: where they begin, how many a tile takes, and how many of these C has."""
+    """Columns of C: where they begin, how many a tile takes, how many of these C has, and how
+    many the panel before has."""
 
     column: int
     width: int
     cols: int
+    left: int
 
 
 @inlined
@@ -311,13 +316,50 @@ def panel_of(tiling, cols, blocks, index):
         column += lead - width
     if column < 0 or cols - column <= width // 2:
         width //= 2
+    begin = max(0, column)
     if blocks.b_direct or not lead:
         column = min(column, cols - width)
     column = max(0, column)
     inside = min(width, cols - column)
     if lead and index == 0:
         inside = lead
-    return Panel(column, width, inside)
+    return Panel(column, width, inside, begin - column)
+
+
+# --------------------------------------------------------------------------------------
+# Sums that go on
+# --------------------------------------------------------------------------------------
+
+
+@inlined
+def in_strips(tiling, problem):
+    """Whether few terms, or few rows, go on along C's rows, of which they read and write most."""
+    return problem.terms <= STRIP_TERMS or problem.rows < least_height(tiling)
+
+
+class Strips(NamedTuple):
+    """What goes on along C's rows: columns at a time, whether B is read in place, and whether
+    strips are higher and the next one is prefetched."""
+
+    cols: int
+    b_direct: bool
+    ahead: bool
+
+
+@inlined
+def strips_for(tiling, problem):
+    b, rows, terms, size = problem.b, problem.rows, problem.terms, item_bytes(tiling)
+    cols = max(1, STRIP_BYTES // (terms * columns_of(tiling) * size)) * columns_of(tiling)
+    few = terms <= STRIP_FEW // 2 or rows <= direct_tiles(b.col) * rows_of(tiling)
+    return Strips(cols, b.row == size and few, terms > STRIP_FEW)
+
+
+@inlined
+def takes_leaf(tiling, problem):
+    """Whether a leaf from its start is a contraction of its own, and added to the tree after it:
+    where C is larger than a cache, an addition in the microkernel waits for what it reads."""
+    size = problem.rows * problem.cols * item_bytes(tiling)
+    return problem.terms == LEAF and size >= a_bytes(tiling)
 
 
 # --------------------------------------------------------------------------------------

@@ -55,3 +55,35 @@ class Prefetch(NamedTuple):
     step: int
     tile: int
     c: int
+
+
+class Window(NamedTuple):
+    """The rows above … rows-1 and columns left … cols-1 of a tile: those that are its own, where
+    it begins early, and that C has."""
+
+    above: int
+    rows: int
+    left: int
+    cols: int
+
+
+class Onward(NamedTuple):
+    """How a sum goes on that was begun before: its terms are of one leaf.
+
+    At C lies the leaf under way, from which it starts if it was begun, else from +0. `merges`
+    partial sums of the tree are added if these terms fill it: the first lies `first` bytes after
+    C, the next `level` bytes further. The result goes `to` bytes after C.
+    """
+
+    begun: int
+    first: int
+    level: int
+    merges: int
+    to: int
+
+
+class Going(NamedTuple):
+    """A sum that goes on."""
+
+    problem: Problem
+    onward: Onward

@@ -16,6 +16,7 @@ from numba_linear.cpu.plan import parts_for, splits_k, threads_pay
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.split_k import contract_split_k
 from numba_linear.cpu.tuning import LAUNCH, WORKQUEUE_LAUNCH
+from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import Needed, call_address, resident
 from numba_linear.jit.words import new_word, word_of
 
@@ -27,23 +28,51 @@ num_threads = types.ExternalFunction("get_num_threads", types.intc())
 #: In the place of an address where Numba can start no threads.
 NO_LAYER = 1
 
-SYMBOL = "numba_linear.on_threads."
-ON_THREADS = {kind: new_word(f"{SYMBOL}{kind}", 0) for kind in (types.float32, types.float64)}
+
+class Words:
+    """An address for each dtype, which compiled code finds."""
+
+    def __init__(self, name):
+        self.symbol = symbol = f"numba_linear.{name}."
+        kinds = types.float32, types.float64
+        self.words = {kind: new_word(f"{symbol}{kind}", 0) for kind in kinds}
+
+        @intrinsic
+        def address(typingctx, tiling):
+            def codegen(context, builder, sig, args):
+                return builder.load(word_of(builder, f"{symbol}{tiling.dtype}"))
+
+            return types.intp(tiling), codegen
+
+        #: A word: the address for a tiling, 0 without one, or NO_LAYER.
+        self.address = address
+
+    def has_code(self, tiling, address):
+        self.words[tiling.dtype].value = address
 
 
-def has_code(tiling, address):
-    ON_THREADS[tiling.dtype].value = address
+ON_THREADS = Words("on_threads")
+on_threads = ON_THREADS.address
 
 
-@resident(ready=has_code)
-def contract_on_threads(tiling, problem: Problem, mode) -> int:
-    """C, whose rows and bias are contiguous, on as many threads as pay, or on all."""
+@inlined
+def threads_for(tiling, problem, mode):
+    """As many threads as pay, or all; of more than one the caller holds the lock."""
     threads = num_threads()
     if mode == AUTO:
         launch = WORKQUEUE_LAUNCH if for_one() else LAUNCH
         if not threads_pay(tiling, problem, threads, launch):
             threads = 1
     if threads == 1 or not lock_threads():
+        return 1
+    return threads
+
+
+@resident(ready=ON_THREADS.has_code)
+def contract_on_threads(tiling, problem: Problem, mode) -> int:
+    """C, whose rows and bias are contiguous, on as many threads as pay, or on all."""
+    threads = threads_for(tiling, problem, mode)
+    if threads == 1:
         return contract_alone(tiling, problem)
     if splits_k(tiling, problem, threads):
         failed = contract_split_k(tiling, problem, threads)
@@ -56,26 +85,16 @@ def contract_on_threads(tiling, problem: Problem, mode) -> int:
 call_on_threads = call_address(contract_on_threads)
 
 
-@intrinsic
-def on_threads(typingctx, tiling):
-    """The address of `contract_on_threads` for the tiling, 0 without one, or NO_LAYER."""
-
-    def codegen(context, builder, sig, args):
-        return builder.load(word_of(builder, f"{SYMBOL}{tiling.dtype}"))
-
-    return types.intp(tiling), codegen
-
-
-def enable_threads(kind):
+def enable_threads(kind, words=ON_THREADS, function=contract_on_threads):
     """Make code for threads ready; why there can be none, "" where there is."""
     reason = missing_threads()
     if reason:
-        ON_THREADS[kind].value = NO_LAYER
+        words.words[kind].value = NO_LAYER
     else:
-        contract_on_threads.resident.load(tiling_for(kind))
+        function.resident.load(tiling_for(kind))
     return reason
 
 
-def needs_threads(kind):
+def needs_threads(kind, function=contract_on_threads):
     """A constant of compiled code: to read it from a cache makes code for threads ready."""
-    return Needed(contract_on_threads.resident.name, tiling_for(kind))
+    return Needed(function.resident.name, tiling_for(kind))

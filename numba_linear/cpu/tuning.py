@@ -103,6 +103,13 @@ FEW_ROWS, MORE_ROWS, MORE_ROWS_BYTES = 2, 8, 65 << 20
 #: what B's panels may take.
 ROWS_STRETCH, ROWS_PREFETCH = 8 << 10, 2
 
+# --- Sums that go on ----------------------------------------------------------------------------
+
+#: Terms up to which a sum goes on along C's rows, and bytes of B's columns at a time, a part of
+#: L2: 32 terms take 793 us instead of 947 at 1024 × 1024. Up to so few terms in strips of 4 rows,
+#: which the processor prefetches by itself.
+STRIP_TERMS, STRIP_BYTES, STRIP_FEW = 64, 64 << 10, 8
+
 # --- Few multiply-adds --------------------------------------------------------------------------
 
 #: Multiply-adds up to which the equation's own loops are quicker than the engine, each sum

@@ -74,6 +74,8 @@ def kind(annotation, first):
         return types.intp
     if annotation is float:
         return types.float64
+    if isinstance(annotation, types.Type):
+        return annotation
     if issubclass(annotation, tuple):
         fields = [kind(field, first) for field in annotation.__annotations__.values()]
         return types.BaseTuple.from_types(fields, annotation)
@@ -201,10 +203,10 @@ def need(name, first):
 def resident(function=None, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
-    The other parameters are integers, float64 or named tuples if so annotated, and of the first
-    one's type if annotated otherwise; a result is an integer, annotated `int`. `ready` is called
-    with the type and the address once there is code. `options` of `numba.njit` go before
-    `OPTIONS`.
+    The other parameters are integers, float64, named tuples or of a Numba type if so annotated,
+    and of the first one's type if annotated otherwise; a result is an integer, annotated `int`.
+    `ready` is called with the type and the address once there is code. `options` of `numba.njit`
+    go before `OPTIONS`.
     """
     if function is None:
         return lambda function: resident(function, ready=ready, **options)

@@ -61,6 +61,9 @@ PACKED = {
     "DIRECT_TILES_ALIGNED": NEVER,
     "DIRECT_TILES_PAGE": NEVER,
     "PACK_TERMS": 8,
+    "STRIP_TERMS": ALWAYS,
+    "STRIP_BYTES": 0,
+    "STRIP_FEW": 0,
 }
 #: Few multiply-adds without a bound; else tiles of other heights, nothing packed.
 IN_PLACE = {
@@ -78,6 +81,7 @@ IN_PLACE = {
     "PREFETCH_TERMS": NEVER,
     "PREFETCH_BYTES": NEVER,
     "PREFETCH_TILES": 1,
+    "STRIP_TERMS": 0,
 }
 SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 

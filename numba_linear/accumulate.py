@@ -1,0 +1,465 @@
+"""Sums that go on from call to call: micro-batches of any sizes, with the bits of the whole batch.
+
+A sum that comes in pieces is continued, not added up: the leaf of 256 samples under way is a chain
+that goes on with the next sample, and full leaves wait in the tree. `pieces.py` is the compiled
+part, and says what lies where.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from numba_linear import checks
+from numba_linear.calls import Calls
+from numba_linear.checks import (
+    AccumulatorError,
+    ArgumentError,
+    ReductionError,
+    SamplesError,
+    is_none,
+)
+from numba_linear.codes import FINE, FULL, MEMORY, NONE, SCATTERED, SHAPES, WANTS_THREADS
+from numba_linear.cpu.machine import LINE, tiling_of
+from numba_linear.cpu.onward import enable, ready_for
+from numba_linear.cpu.rule import LEAF
+from numba_linear.jit.compiler import PLAIN
+from numba_linear.layer import (
+    INLINED,
+    MODES,
+    REDUCTIONS,
+    REFUSED,
+    Array,
+    Gradients,
+    check_typed,
+    ends_at_the_call,
+    literal,
+    mode_of,
+    plain_array,
+    reduction_of,
+    settle,
+    shape_of,
+    there,
+    value_of,
+    wants_threads,
+)
+from numba_linear.operand import array_of, count_at, operand, samples
+from numba_linear.pieces import (
+    accumulate_of_samples,
+    bias_of,
+    bias_operand,
+    bias_shape,
+    run_accumulate,
+    run_accumulated,
+    samples_of,
+    samples_operand,
+    samples_shape,
+    weight_of,
+    weight_operand,
+    weight_shape,
+)
+
+
+class Accumulator(NamedTuple):
+    """Sums that go on over samples: of W's gradient, of b's, and the number of samples so far.
+
+    `weight` is (levels, m, n) and `bias` (levels, m), C-contiguous; `samples` is (1,) int64. After
+    q full leaves of 256 samples, level 0 is the leaf under way, and level 1 + j the sum of 2^j
+    leaves that waits for its neighbour, for each bit j of q that is 1; of other levels what they
+    hold is not read. 256 · 2^(levels - 1) samples are the most, and their sum is in level 0.
+    """
+
+    weight: Array
+    bias: Array
+    samples: Array
+
+
+# --------------------------------------------------------------------------------------
+# From Python
+# --------------------------------------------------------------------------------------
+
+#: The compiled calls by dtype, as in `layer.py`.
+ACCUMULATE: Calls = {}
+ACCUMULATED: Calls = {}
+
+
+def accumulator(w: Array, samples: int) -> Accumulator:
+    """Make an accumulator for the gradients of w and of its bias over at most so many samples.
+
+    Parameters
+    ----------
+    w : ndarray, shape (m, n)
+        The weight, float32 or float64, of which only shape and dtype matter.
+    samples : int
+        The most samples that it is to take before it starts anew. There is room for the next
+        256 · 2^j.
+
+    Returns
+    -------
+    Accumulator
+        A named tuple of arrays: `weight`, shape (levels, m, n), `bias`, shape (levels, m), and
+        `samples`, shape (1,), int64, which is 0. There are ⌈log₂(samples / 256)⌉ + 1 levels, one
+        at least. Nothing is allocated after. ``acc.samples[:] = 0`` starts anew.
+
+    Raises
+    ------
+    TypeError
+        A w that is not an array, or of another dtype; samples that are not an integer.
+    ValueError
+        A w that is not a matrix; less than one sample.
+
+    See Also
+    --------
+    accumulate : adds a batch.
+    accumulated : the gradients of all samples so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import accumulator
+    >>> acc = accumulator(np.zeros((10, 64)), 1000)
+    >>> acc.weight.shape, acc.bias.shape, acc.samples
+    ((3, 10, 64), (3, 10), array([0]))
+    """
+    with ends_at_the_call("accumulator"):
+        checks.check_types("accumulator", "mean", {"w": checks.given_value(w)}, {})
+        checks.check_samples(samples)
+    w = plain_array(w)
+    levels = 1 + ((int(samples) - 1) // LEAF).bit_length()
+    m, n = w.shape
+    return Accumulator(
+        aligned(levels * m * n, w.dtype).reshape(levels, m, n),
+        aligned(levels * m, w.dtype).reshape(levels, m),
+        np.zeros(1, np.int64),
+    )
+
+
+def aligned(count: int, dtype: Any) -> Array:
+    """So many zeros that begin at a cache line: a vector is then never of two, of which reading
+    and writing take twice as long."""
+    zeros = np.zeros(count + LINE // dtype.itemsize, dtype)
+    start = -zeros.ctypes.data % LINE // dtype.itemsize
+    return zeros[start : start + count]
+
+
+def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = None) -> None:
+    """Add a batch, the next samples in order, to the gradients that an accumulator holds.
+
+    However the samples are cut into batches, `accumulated` then gives the bits that `backward`
+    gives for all of them together; equations ③ to ⑪.
+
+    Parameters
+    ----------
+    acc : Accumulator
+        What `accumulator` made. It is changed in place.
+    g : ndarray, shape (m,) or (…, m)
+        ∂L/∂y; of the accumulator's dtype.
+    x : ndarray, shape (n,) or (…, n)
+        What `forward` was given, with the batch of g, which may be empty.
+    parallel : bool, optional
+        True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
+        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
+        are the same.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `grad_weight`; ValueError for more samples than there is room for. The accumulator is
+        then as it was.
+    MemoryError
+        There is no memory to work in; what the accumulator holds is then not defined.
+
+    Notes
+    -----
+    Of one accumulator, one call at a time: threads of your own, as of `prange`, take one each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import accumulate, accumulated, accumulator, backward
+    >>> rng = np.random.default_rng(0)
+    >>> x, g, w = rng.random((1000, 64)), rng.random((1000, 10)), rng.random((10, 64))
+    >>> acc = accumulator(w, 1000)
+    >>> for k in range(0, 1000, 32):
+    ...     accumulate(acc, g[k : k + 32], x[k : k + 32])
+    >>> d, whole = accumulated(acc), backward(g, x, None)
+    >>> bool((d.weight == whole.weight).all() and (d.bias == whole.bias).all())
+    True
+    """
+    refusal: Any
+    try:
+        weight, bias, samples = acc.weight, acc.bias, acc.samples
+        refusal = ACCUMULATE[g.dtype](g, x, weight, bias, samples, MODES[parallel])
+        if not refusal:
+            return
+    except (*REFUSED, ValueError) as error:
+        refusal = error
+    with ends_at_the_call("accumulate"):
+        plain = plain_accumulator("accumulate", acc, refusal, getattr(g, "shape", ()))
+        if plain is acc:
+            if refusal == WANTS_THREADS:
+                enable(types.float32 if g.dtype.itemsize == 4 else types.float64)
+            given = {"g": g, "x": x, "acc.weight": acc.weight, "acc.bias": acc.bias}
+            arrays = settle(
+                run_accumulate, ACCUMULATE, "accumulate", "mean", given, {}, parallel, refusal
+            )
+            g, x = arrays["g"], arrays["x"]
+        accumulate(plain, g, x, parallel)
+
+
+def accumulated(
+    acc: Accumulator, reduction: str = "mean", out: Gradients | None = None
+) -> Gradients:
+    """Give the gradients of all samples so far; the accumulator stays as it is, and can go on.
+
+    Parameters
+    ----------
+    acc : Accumulator
+        What `accumulate` added batches to.
+    reduction : {"mean", "sum"}
+        As in `backward`. Inside `@njit` it may be a variable.
+    out : Gradients, optional
+        ``Gradients(None, weight, bias)`` of two arrays that take the results; neither may overlap
+        the other or the accumulator.
+
+    Returns
+    -------
+    Gradients
+        `out`, or new arrays: `weight`, shape (m, n), and `bias`, shape (m,). `input` is None,
+        for ∂L/∂x is each sample's own: `grad_input` gives it, batch by batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `backward`; ValueError for a mean over no samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import accumulate, accumulated, accumulator
+    >>> acc = accumulator(np.zeros((2, 3)), 100)
+    >>> accumulate(acc, np.array([1.0, 10.0]), np.array([1.0, 2.0, 3.0]))
+    >>> accumulate(acc, np.array([3.0, 30.0]), np.array([4.0, 5.0, 6.0]))
+    >>> accumulated(acc).weight
+    array([[  6.5,   8.5,  10.5],
+           [ 65. ,  85. , 105. ]])
+    >>> accumulated(acc, "sum").bias
+    array([ 4., 40.])
+    """
+    refusal: Any = KeyError()
+    try:
+        reduce = REDUCTIONS[reduction]
+        weight, bias, samples = acc.weight, acc.bias, acc.samples
+        if out is None:
+            dw, db = np.empty(weight.shape[1:], weight.dtype), np.empty(bias.shape[1:], bias.dtype)
+            gradients = Gradients(None, dw, db)  # type: ignore[arg-type]
+        else:
+            gradients = out
+        dx, dw, db = gradients
+        if dx is None and reduce != NONE:
+            refusal = ACCUMULATED[weight.dtype](weight, bias, samples, dw, db, reduce)
+            if not refusal:
+                return gradients
+    except (*REFUSED, ValueError) as error:
+        refusal = error
+    with ends_at_the_call("accumulated"):
+        plain = plain_accumulator("accumulated", acc, refusal, ())
+        checks.check_reduction("accumulated", reduction)
+        checks.check_gradients(
+            out is None or isinstance(out, Gradients), type(out).__name__, "accumulated"
+        )
+        outs = {}
+        if out is not None:
+            kind = checks.given_value(out.input).kind
+            checks.check_no_input(kind, "accumulated", checks.NEVER_ADDED)
+            outs = {"out.weight": out.weight, "out.bias": out.bias}
+        if plain is acc:
+            given = {"acc.weight": acc.weight, "acc.bias": acc.bias}
+            arrays = settle(
+                run_accumulated, ACCUMULATED, "accumulated", reduction, given, outs, None, refusal
+            )
+            outs = {name: arrays[name] for name in outs}
+        out_plain = Gradients(None, *outs.values()) if outs else None  # type: ignore[arg-type]
+        gradients = accumulated(plain, reduction, out_plain)
+    return gradients if out is None else out
+
+
+def plain_accumulator(
+    operation: str, acc: Any, refusal: int | Exception, shape: tuple[int, ...]
+) -> Accumulator:
+    """Raise for what is wrong with an accumulator; else it, or one of plain arrays."""
+    checks.check_accumulator(operation, isinstance(acc, Accumulator), type(acc).__name__)
+    weight, bias, samples = acc
+    counts = checks.given_value(samples)
+    checks.check_count(counts, operation, writes=operation == "accumulate")
+    if isinstance(refusal, int) and FULL <= refusal <= SCATTERED + 1:
+        raise ValueError(
+            checks.accumulator_fault(operation, refusal, len(weight), int(samples[0]), shape)
+        )
+    if isinstance(refusal, int) and refusal == SHAPES and samples.shape != (1,):
+        raise ValueError(checks.wrong_count(operation, samples.shape))
+    if operation == "accumulate":
+        for name, array in (("acc.weight", weight), ("acc.bias", bias)):
+            checks.check_writable(operation, name, checks.given_value(array))
+    arrays = [a for a in acc if checks.given_value(a).dtype is not None]
+    if len(arrays) == 3 and any(plain_array(a) is not a for a in arrays):
+        return Accumulator(*map(plain_array, arrays))
+    return acc
+
+
+# --------------------------------------------------------------------------------------
+# Inside @njit
+# --------------------------------------------------------------------------------------
+
+
+def check_accumulator_typed(operation, acc, inputs, outs, parallel=None, reduction="mean"):
+    """As `check_typed`, with the arrays of an accumulator."""
+    try:
+        fine = getattr(acc, "fields", None) == Accumulator._fields
+        checks.check_accumulator(operation, fine, str(acc))
+        arrays = dict(zip((f"acc.{name}" for name in acc.fields), acc.types, strict=True))
+        counts = arrays.pop("acc.samples")
+        writes = operation == "accumulate"
+        checks.check_count(checks.given_type(counts), operation, writes)
+    except (TypeError, ValueError) as error:
+        raise TypingError(str(error)) from None
+    check_typed(operation, inputs | arrays, outs, parallel, reduction)
+    if writes:
+        try:
+            for name, type_ in arrays.items():
+                checks.check_writable(operation, name, checks.given_type(type_))
+        except ValueError as error:
+            raise TypingError(str(error)) from None
+
+
+@overload(accumulator, prefer_literal=True, jit_options=PLAIN)
+def _accumulator(w, samples):
+    check_typed("accumulator", {"w": w}, {}, None)
+    if isinstance(samples, types.Boolean) or not isinstance(samples, types.Integer):
+        if not isinstance(literal(samples), int) or isinstance(literal(samples), bool):
+            raise TypingError(checks.bad_samples(value_of(samples)))
+    kind = array_of(w).dtype
+    size = kind.bitwidth // 8
+    line = LINE // size
+
+    def call(w, samples):
+        if samples < 1:
+            raise SamplesError(samples)
+        if w is None:
+            raise ArgumentError("accumulator", "mean", FINE, shape_of(w))
+        levels, leaves = 1, (samples - 1) // LEAF
+        while leaves:
+            levels += 1
+            leaves >>= 1
+        m, n = shape_of(w)
+        weight, bias = np.zeros(levels * m * n + line, kind), np.zeros(levels * m + line, kind)
+        i, j = -weight.ctypes.data % LINE // size, -bias.ctypes.data % LINE // size
+        return Accumulator(
+            weight[i : i + levels * m * n].reshape((levels, m, n)),
+            bias[j : j + levels * m].reshape((levels, m)),
+            np.zeros(1, np.int64),
+        )
+
+    return call
+
+
+@overload(accumulate, prefer_literal=True, jit_options=INLINED)
+def _accumulate(acc, g, x, parallel=None):
+    check_accumulator_typed("accumulate", acc, {"g": g, "x": x}, {}, parallel)
+    threads, no_memory = int(wants_threads(parallel)), checks.no_memory("accumulate")
+
+    def call(acc, g, x, parallel=None):
+        mode = mode_of(g, parallel)
+        ready_for(tiling_of(g), threads)
+        done = accumulate_of_samples(
+            tiling_of(g), samples(g), samples(x), weight_of(acc), bias_of(acc), samples_of(acc)
+        )
+        if done != FINE:
+            code = run_accumulate(
+                operand(g, g),
+                operand(g, x),
+                weight_operand(acc),
+                bias_operand(acc),
+                samples_operand(acc),
+                mode,
+            )
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if FULL <= code <= SCATTERED + 1:
+                levels, so_far = weight_shape(acc)[0], count_at(samples_of(acc).at)
+                raise AccumulatorError("accumulate", code, levels, so_far, shape_of(g))
+            if code != FINE:
+                raise ArgumentError(
+                    "accumulate",
+                    "mean",
+                    code,
+                    shape_of(g),
+                    shape_of(x),
+                    weight_shape(acc),
+                    bias_shape(acc),
+                    samples_shape(acc),
+                )
+
+    return call
+
+
+@overload(accumulated, prefer_literal=True, jit_options=PLAIN)
+def _accumulated(acc, reduction="mean", out=None):
+    arrays, outs = array_of(out), {}
+    if not is_none(out):
+        try:
+            fields = getattr(arrays, "fields", None) == Gradients._fields
+            checks.check_gradients(fields, str(out), "accumulated")
+            kind = checks.given_type(arrays[0]).kind
+            checks.check_no_input(kind, "accumulated", checks.NEVER_ADDED)
+        except TypeError as error:
+            raise TypingError(str(error)) from None
+        outs = {"out.weight": arrays[1], "out.bias": arrays[2]}
+    check_accumulator_typed("accumulated", acc, {}, outs, None, reduction)
+
+    def with_or_without_out(acc, reduction="mean", out=None):
+        if out is None:
+            return accumulated(acc, reduction)
+        return accumulated(acc, reduction, there(out))
+
+    def without_out(acc, reduction="mean", out=None):
+        weight, bias, _ = acc
+        dw, db = np.empty(weight.shape[1:], weight.dtype), np.empty(bias.shape[1:], bias.dtype)
+        return accumulated(acc, reduction, Gradients(None, dw, db))
+
+    def call(acc, reduction="mean", out=None):
+        weight, bias, counts = acc
+        _, dw, db = out
+        reduce = reduction_of("accumulated", reduction)
+        if reduce == NONE:
+            raise ReductionError("accumulated", reduction)
+        code = run_accumulated(
+            operand(weight, weight),
+            operand(weight, bias),
+            operand(counts, counts),
+            operand(weight, dw),
+            operand(weight, db),
+            reduce,
+        )
+        if FULL <= code <= SCATTERED + 1:
+            raise AccumulatorError("accumulated", code, len(weight), counts[0], ())
+        if code != FINE:
+            raise ArgumentError(
+                "accumulated",
+                reduction,
+                code,
+                weight.shape,
+                bias.shape,
+                counts.shape,
+                dw.shape,
+                db.shape,
+            )
+        return out
+
+    if isinstance(out, types.Optional):
+        return with_or_without_out
+    return without_out if is_none(out) else call

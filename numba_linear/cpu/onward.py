@@ -1,0 +1,287 @@
+"""Sums that go on from call to call: some terms of one leaf more, on one thread or on several.
+
+Where there are many terms the five loops of `driver.py` take them, with a microkernel that starts
+from the leaf under way. A few terms read and write C above all, and so go along its rows, in
+strips of as many columns as B's terms fit L1: for one term all of C's row. Tiles do not begin
+early there: rows left over are strips of one row, columns are masked.
+"""
+
+from typing import NamedTuple
+
+from numba import types
+from numba.extending import intrinsic
+
+from numba_linear.codes import FINE, MEMORY, PARALLEL, SERIAL
+from numba_linear.cpu.driver import go_on_tiles
+from numba_linear.cpu.environment import restore, set_default
+from numba_linear.cpu.fragment import (
+    add,
+    allocate,
+    columns_of,
+    copy,
+    finish,
+    item_bytes,
+    load_part,
+    put,
+    release,
+    rows_of,
+    scratch,
+    zero,
+)
+from numba_linear.cpu.launch import unlock_threads
+from numba_linear.cpu.machine import LINE, low_edge, low_tile, tile, vector
+from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.microkernel import along, at_edge, strip, strip_edge
+from numba_linear.cpu.pack import pack_b
+from numba_linear.cpu.parts import any_tiling, count_of, job_word, kept, launch, part_of
+from numba_linear.cpu.plan import MANY, Parts, in_strips, parts_for, strips_for, threads_pay
+from numba_linear.cpu.problem import Going, Onward
+from numba_linear.cpu.rule import LEAF
+from numba_linear.cpu.threads import (
+    NO_LAYER,
+    Words,
+    enable_threads,
+    needs_threads,
+    on_threads,
+    threads_for,
+)
+from numba_linear.cpu.tuning import LAUNCH, STACK
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import address_of, call_address, resident
+
+# --------------------------------------------------------------------------------------
+# One leaf
+# --------------------------------------------------------------------------------------
+
+
+@resident
+def go_on_alone(tiling, going: Going) -> int:
+    """On the caller's thread; MEMORY where there is none to work in, and then nothing is
+    written."""
+    problem, onward = going
+    if problem.rows == 0 or problem.cols == 0:
+        return FINE
+    if in_strips(tiling, problem):
+        return go_on_strips(tiling, problem, onward)
+    return go_on_tiles(tiling, problem, onward)
+
+
+@inlined
+def go_on_strips(tiling, problem, onward):
+    a, b, c, rows, cols, terms, _ = problem
+    size, width, strips = item_bytes(tiling), columns_of(tiling), strips_for(tiling, problem)
+    panel_bytes, stack = terms * width * size, scratch(STACK)
+    need = 0 if strips.b_direct else (min(strips.cols, cols) + width) // width * panel_bytes + LINE
+    work = allocate(need) if need > STACK else stack
+    if not work:
+        return MEMORY
+    packed = (work + LINE - 1) & -LINE
+    for column in range(0, cols, strips.cols):
+        inside = min(strips.cols, cols - column)
+        b_part, b_tile = from_number(b, column, 0), width * size
+        if not strips.b_direct:
+            for j in range(0, inside, width):
+                source, to = from_number(b, column + j, 0), packed + j // width * panel_bytes
+                pack_b(tiling, source, min(width, inside - j), terms, width, to)
+            b_part, b_tile = Matrix(packed, size, width * size), panel_bytes
+        row = 0
+        while row < rows:
+            left, a_part, c_part = rows - row, from_number(a, row, 0), from_number(c, row, column)
+            part = Strip(inside, a_part, b_part, b_tile, c_part, terms)
+            if strips.ahead and left >= rows_of(low_tile(tiling)):
+                some_rows(low_tile(tiling), low_edge(tiling), part, onward, True)
+                row += rows_of(low_tile(tiling))
+            elif left >= 4:
+                some_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), part, onward, strips.ahead)
+                row += 4
+            else:
+                some_rows(tile(tiling, 1, 2), tile(tiling, 1, 1), part, onward, False)
+                row += 1
+    if need > STACK:
+        release(work)
+    return FINE
+
+
+class Strip(NamedTuple):
+    """Some rows of C, along which go so many columns of B."""
+
+    cols: int
+    a: Matrix
+    b: Matrix
+    b_tile: int
+    c: Matrix
+    terms: int
+
+
+@inlined
+def some_rows(shape, half, part, onward, ahead):
+    """As many rows as the shapes have: whole tiles, and then those that are half as wide."""
+    cols, a, b, b_tile, c, terms = part
+    width, size = columns_of(shape), item_bytes(shape)
+    whole = cols // width
+    if whole:
+        below = rows_of(shape) * c.row if ahead else 0
+        strip(shape, whole, a, b, b_tile, c.at, c.row, terms, onward, below)
+    for j in range(whole * width, cols, width // 2):
+        at = b.at + whole * b_tile + (j - whole * width) * size
+        b_part, c_at = Matrix(at, size, b.col), c.at + j * size
+        strip_edge(half, cols - j, a, b_part, c_at, c.row, terms, onward)
+
+
+@inlined
+def go_on_few(tiling, problem, onward):
+    """Few terms, of a B whose columns are contiguous, without a call."""
+    a, b, c, rows, cols, terms, _ = problem
+    whole = rows // 4 * 4
+    few_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), 0, whole, a, b, c, cols, terms, onward)
+    few_rows(tile(tiling, 1, 2), tile(tiling, 1, 1), whole, rows, a, b, c, cols, terms, onward)
+
+
+@inlined
+def few_rows(shape, half, begin, end, a, b, c, cols, terms, onward):
+    width, size = columns_of(shape), item_bytes(shape)
+    whole = cols // width
+    for row in range(begin, end, rows_of(shape)):
+        part, at = from_number(a, row, 0), c.at + row * c.row
+        along(shape, whole, part, b, width * size, at, c.row, terms, onward, 0)
+        for j in range(whole * width, cols, width // 2):
+            b_part = from_number(b, j, 0)
+            at_edge(half, cols - j, part, b_part, at + j * size, c.row, terms, onward)
+
+
+# --------------------------------------------------------------------------------------
+# On threads
+# --------------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """What all parts of a sum that goes on share."""
+
+    going: Going
+    parts: Parts
+
+
+job_at = job_word(Job)
+
+
+@resident
+def run_part(tiling, job, i) -> int:
+    """The i-th part of the job at an address."""
+    going, parts = job_at(job)
+    part = Going(part_of(tiling, going.problem, parts, i), Onward(*going.onward))
+    former = set_default()
+    failed = go_on_alone(tiling, part)
+    restore(former)
+    return failed
+
+
+part_address = address_of(run_part)
+ON_THREADS = Words("going_on_threads")
+
+
+@resident(ready=ON_THREADS.has_code)
+def go_on_threads(tiling, going: Going, mode) -> int:
+    """On as many threads as pay, or on all, each with a part of C."""
+    threads = threads_for(tiling, going.problem, mode)
+    if threads == 1:
+        return go_on_alone(tiling, going)
+    parts = parts_for(tiling, going.problem, threads)
+    count = parts.rows * parts.cols * count_of(going.problem.terms, parts.terms)
+    failed = launch(any_tiling(), part_address(tiling), kept(Job(going, parts)), count)
+    unlock_threads()
+    return min(failed, 1)
+
+
+call_on_threads = call_address(go_on_threads)
+going_on_threads = ON_THREADS.address
+
+
+@resident
+def go_on(tiling, going: Going, mode) -> int:
+    """By the caller's thread or several: FINE, or MEMORY. `wants_threads` was asked before."""
+    problem = going.problem
+    if mode == PARALLEL or (mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)):
+        address = going_on_threads(tiling)
+        if address != 0 and address != NO_LAYER:
+            return call_on_threads(address, tiling, going, mode)
+    return go_on_alone(tiling, going)
+
+
+@inlined
+def wants_threads(tiling, problem, mode):
+    """Whether code for threads is wanted and not there, for a batch as a problem."""
+    if mode == SERIAL or (mode != PARALLEL and not threads_pay(tiling, problem, MANY, LAUNCH)):
+        return False
+    address, other = going_on_threads(tiling), on_threads(tiling)
+    if address == 0 or other == 0:
+        return True
+    return mode == PARALLEL and (address == NO_LAYER or other == NO_LAYER)
+
+
+def enable(kind):
+    """Make code for threads ready, of these sums and of whole leaves; why there can be none."""
+    return enable_threads(kind) or enable_threads(kind, ON_THREADS, go_on_threads)
+
+
+@intrinsic(prefer_literal=True)
+def ready_for(typingctx, tiling, threads):
+    """A word: code that is compiled or read from a cache has that for threads, if so many are
+    wanted as a constant says."""
+    if threads.literal_value:
+        enable(tiling.dtype)
+
+    def codegen(context, builder, sig, args):
+        if threads.literal_value:
+            context.environment.consts.append(needs_threads(tiling.dtype, go_on_threads))
+        return context.get_dummy_value()
+
+    return types.void(tiling, threads), codegen
+
+
+# --------------------------------------------------------------------------------------
+# The tree
+# --------------------------------------------------------------------------------------
+
+
+@resident
+def merge(tiling, at, numbers, onward: Onward):
+    """To what a contraction put at `to`, the partial sums of the tree are added, in place."""
+    _, first, level, merges, to = onward
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    for j in range(0, numbers, lanes):
+        c, inside = at + j * size, numbers - j
+        acc = load_part(vector(tiling), c + to, inside)
+        for i in range(merges):
+            acc = add(load_part(vector(tiling), c + first + i * level, inside), acc)
+        put(acc, c + to, 0, 1, inside)
+
+
+@resident
+def total(tiling, at, numbers, level, levels, samples, divisor: float, to, step):
+    """The sums of so many samples, divided as in `finish`, of contiguous numbers; the results lie
+    `step` bytes apart."""
+    size, lanes, row = item_bytes(tiling), columns_of(tiling) // 2, scratch(64)
+    shape = vector(tiling)
+    start, slot, leaves = 0, 1, samples // LEAF
+    if samples % LEAF == 0 and leaves:  # no leaf is under way: the smallest of the tree
+        while leaves & 1 == 0:
+            leaves >>= 1
+            slot += 1
+        start = slot % levels
+        leaves >>= 1
+        slot += 1
+    for j in range(0, numbers, lanes):
+        c, inside = at + j * size, numbers - j
+        acc = zero(shape)
+        if samples:
+            acc = load_part(shape, c + start * level, inside)
+        for i in range(slot, levels):
+            if leaves >> (i - slot) & 1:
+                acc = add(load_part(shape, c + i * level, inside), acc)
+        acc = finish(acc, 0, divisor)
+        if step == size:
+            put(acc, to + j * size, 0, 1, inside)
+        else:
+            put(acc, row, 0, 1, lanes)
+            for i in range(min(lanes, inside)):
+                copy(tiling, to + (j + i) * step, row + i * size)

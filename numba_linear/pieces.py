@@ -1,0 +1,402 @@
+"""Sums that go on, compiled: a batch is cut where leaves end, and each piece goes to the engine.
+
+As in `entry.py` every function returns a code of `checks`: FINE, or what is wrong, and then
+nothing has been written; or MEMORY, and then what the accumulator holds is not defined.
+
+An accumulator of so many levels has the leaf under way in level 0 and in level 1 + j the partial
+sum of 2^j leaves, which waits for its neighbour, if bit j of the number of full leaves is 1. The
+sum of all samples that there is room for, 256 · 2^(levels - 1), needs no leaf beside it: it is in
+level 0.
+"""
+
+from typing import NamedTuple
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numba_linear.codes import (
+    EMPTY_MEAN,
+    FINE,
+    FULL,
+    MEAN,
+    OVERLAP,
+    SCATTERED,
+    SHAPES,
+    UNCOUNTED,
+    WANTS_THREADS,
+)
+from numba_linear.cpu.engine import contract
+from numba_linear.cpu.environment import is_default, restore, set_default
+from numba_linear.cpu.fragment import item_bytes, one
+from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.matrix import Matrix, transposed
+from numba_linear.cpu.onward import go_on, go_on_few, merge, total, wants_threads
+from numba_linear.cpu.plan import takes_leaf
+from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
+from numba_linear.cpu.rule import LEAF
+from numba_linear.cpu.tuning import STRIP_FEW
+from numba_linear.entry import (
+    NO_STRIDE,
+    UNSURE,
+    count,
+    divisor_of,
+    last,
+    offset,
+    overlap,
+    reach,
+    rows_stride,
+)
+from numba_linear.jit.compiler import inlined
+from numba_linear.jit.resident import resident
+from numba_linear.operand import (
+    COUNT,
+    INTP,
+    Operand,
+    Samples,
+    address,
+    as_operand,
+    conforming_to,
+    count_at,
+    dim,
+    ndim,
+    set_count,
+    stride,
+    writable,
+)
+
+#: Multiply-adds up to which a call inside `@njit` is done at once.
+AT_ONCE = 1 << 16
+
+
+@inlined
+def capacity(levels):
+    """The samples that an accumulator of so many levels has room for."""
+    return LEAF << min(levels - 1, 53)
+
+
+class Sums(NamedTuple):
+    """Sums of rows × cols numbers, level by level; -1 levels for what is not known to be so."""
+
+    at: int
+    levels: int
+    rows: int
+    cols: int
+
+
+SUMS = types.BaseTuple.from_types([types.intp] * 4, Sums)
+
+
+# Words for the arrays of an accumulator, by their index, that count no references to them: to
+# count takes 45 ns, as long as one sample of 10 × 64.
+
+
+def sums_word(index):
+    """A word: as `Sums`; of the samples the levels are their number."""
+
+    @intrinsic
+    def sums(typingctx, acc):
+        array = acc.types[index]
+        known = array.layout == "C" and array.mutable and array.ndim == 3 - index
+
+        def codegen(context, builder, sig, args):
+            value = builder.extract_value(args[0], index)
+            opened = context.make_array(array)(context, builder, value)
+            sizes = cgutils.unpack_tuple(builder, opened.shape)
+            rows, cols = [INTP(1), INTP(1), *sizes[1:]][-2:]
+            levels = sizes[0] if known else INTP(-1)
+            at = builder.ptrtoint(opened.data, INTP)
+            return context.make_tuple(builder, SUMS, [at, levels, rows, cols])
+
+        return SUMS(acc), codegen
+
+    return sums
+
+
+def operand_word(index):
+    """A word: as an operand."""
+
+    @intrinsic
+    def operand(typingctx, acc):
+        result = Operand(acc.types[index].dtype)
+
+        def codegen(context, builder, sig, args):
+            value = builder.extract_value(args[0], index)
+            return as_operand(context, builder, result, acc.types[index], value)
+
+        return result(acc), codegen
+
+    return operand
+
+
+def shape_word(index):
+    """A word: its shape."""
+
+    @intrinsic
+    def shape(typingctx, acc):
+        array = acc.types[index]
+
+        def codegen(context, builder, sig, args):
+            value = builder.extract_value(args[0], index)
+            return context.make_array(array)(context, builder, value).shape
+
+        return types.UniTuple(types.intp, array.ndim)(acc), codegen
+
+    return shape
+
+
+weight_of, bias_of, samples_of = map(sums_word, range(3))
+weight_operand, bias_operand, samples_operand = map(operand_word, range(3))
+weight_shape, bias_shape, samples_shape = map(shape_word, range(3))
+
+
+@inlined
+def is_contiguous(a):
+    """Whether an array's numbers follow each other, the last index the fastest."""
+    step = item_bytes(tiling_of(a))
+    for d in range(ndim(a) - 1, -1, -1):
+        if dim(a, d) > 1 and stride(a, d) != step:
+            return count(a, 0) == 0
+        step *= dim(a, d)
+    return True
+
+
+@inlined
+def conforms(weight, bias, samples):
+    """Whether three arrays have the shapes of an accumulator, and may be written."""
+    if ndim(weight) != 3 or ndim(bias) != 2 or ndim(samples) != 1:
+        return False
+    if dim(weight, 0) < 1 or dim(bias, 0) != dim(weight, 0) or dim(bias, 1) != dim(weight, 1):
+        return False
+    return dim(samples, 0) == 1
+
+
+@inlined
+def spans(x, at):
+    """Whether the int64 at an address is within an array, or in a gap of it."""
+    if count(x, 0) == 0:
+        return False
+    low, high = reach(x)
+    return low < at + 8 and at < high + item_bytes(tiling_of(x))
+
+
+@inlined
+def fault(weight, bias, samples):
+    """What is wrong with an accumulator that conforms, or FINE."""
+    if not is_contiguous(weight):
+        return SCATTERED
+    if not is_contiguous(bias):
+        return SCATTERED + 1
+    so_far = count_at(address(samples))
+    if so_far < 0 or so_far > capacity(dim(weight, 0)):
+        return UNCOUNTED
+    return FINE
+
+
+@inlined
+def same_batch(g, x):
+    """Whether two arrays have the same dimensions but for the last."""
+    if ndim(g) < 1 or ndim(x) != ndim(g):
+        return False
+    for d in range(ndim(g) - 1):
+        if dim(g, d) != dim(x, d):
+            return False
+    return True
+
+
+@inlined
+def onward_of(terms, level, levels, samples):
+    """How so many terms go on, after so many samples: within a leaf, or as whole leaves that make
+    a node of the tree."""
+    leaf, height, merges, to = samples // LEAF, 0, 0, 0
+    if (samples + terms) % LEAF == 0:
+        while terms > LEAF << height:
+            height += 1
+        while leaf >> (height + merges) & 1:
+            merges += 1
+        to = (1 + height + merges) % levels
+    begun = 1 if samples % LEAF else 0
+    return Onward(begun, (1 + height) * level, level, merges, to * level)
+
+
+@resident
+def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples) -> int:
+    """A batch of K samples after so many; g and x as features × samples."""
+    size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
+    row, w_level, b_level = n * size, m * n * size, m * size
+    ones, done, code, after = Matrix(one(tiling), 0, 0), 0, 0, Epilogue(0, 0, 0.0)
+    while done < K and code == FINE:
+        a = Matrix(g.at + done * g.col, g.row, g.col)
+        b = Matrix(x.at + done * x.col, x.row, x.col)
+        left = K - done
+        terms = min(left, LEAF - samples % LEAF)
+        while terms >= LEAF and 2 * terms <= left and samples % (2 * terms) == 0:
+            terms *= 2
+        w_on = onward_of(terms, w_level, levels, samples)
+        b_on = onward_of(terms, b_level, levels, samples)
+        of_weight = Problem(a, b, Matrix(weight.at, row, size), m, n, terms, after)
+        of_bias = Problem(ones, a, Matrix(bias.at, 0, size), 1, m, terms, after)
+        if terms <= LEAF and not takes_leaf(tiling, of_weight):
+            code = go_on(tiling, Going(of_weight, w_on), mode)
+            if code == FINE:
+                code = go_on(tiling, Going(of_bias, b_on), mode)
+        else:
+            c = Matrix(weight.at + w_on.to, row, size)
+            code = contract(tiling, Problem(a, b, c, m, n, terms, after), mode)
+            if code == FINE:
+                c = Matrix(bias.at + b_on.to, 0, size)
+                code = contract(tiling, Problem(ones, a, c, 1, m, terms, after), mode)
+            if w_on.merges:
+                merge(tiling, weight.at, m * n, w_on)
+                merge(tiling, bias.at, m, b_on)
+        samples += terms
+        done += terms
+    return code
+
+
+#: g, x, and the accumulator's arrays as one row each.
+few_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "samples": "s"}, 2)
+
+
+@inlined
+def accumulate_of_samples(
+    tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums
+) -> int:
+    """A few samples, of a batch of one dimension, of few features: done at once. UNSURE for what
+    is not quickly seen to be right: `run_accumulate` decides."""
+    K, levels, m, n, size = g.rows, weight.levels, weight.rows, weight.cols, item_bytes(tiling)
+    if K < 1 or K > STRIP_FEW or m * n * K > AT_ONCE or levels < 1 or samples.levels != 1:
+        return UNSURE
+    if g.at.col != size or x.at.col != size:
+        return UNSURE
+    if g.cols != m or x.cols != n or bias.levels != levels or bias.cols != m:
+        return UNSURE
+    at_weight = Samples(Matrix(weight.at, 0, size), 1, levels * m * n)
+    at_bias = Samples(Matrix(bias.at, 0, size), 1, levels * m)
+    at_samples = Samples(Matrix(samples.at, 0, size), 1, 8 // size)
+    if not (few_conform(tiling, (g, x, at_weight, at_bias, at_samples)) and is_default()):
+        return UNSURE
+    so_far = count_at(samples.at)
+    if so_far < 0 or so_far % LEAF + K > LEAF or so_far + K > capacity(levels):
+        return UNSURE
+    add_few(tiling, transposed(g.at), transposed(x.at), weight, bias, K, so_far)
+    set_count(samples.at, so_far + K)
+    return FINE
+
+
+@resident
+def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples):
+    """The same, whose features are contiguous, within a leaf."""
+    size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
+    after = Epilogue(0, 0, 0.0)
+    c, on = Matrix(weight.at, n * size, size), onward_of(K, m * n * size, levels, samples)
+    go_on_few(tiling, Problem(g, x, c, m, n, K, after), on)
+    ones, c = Matrix(one(tiling), 0, 0), Matrix(bias.at, 0, size)
+    on = onward_of(K, m * size, levels, samples)
+    go_on_few(tiling, Problem(ones, g, c, 1, m, K, after), on)
+
+
+@resident(no_cpython_wrapper=False)
+def run_accumulate(
+    g: Operand,
+    x: Operand,
+    weight: Operand,
+    bias: Operand,
+    samples: COUNT,  # type: ignore[valid-type]
+    mode,
+) -> int:
+    if not same_batch(g, x) or not conforms(weight, bias, samples):
+        return SHAPES
+    if last(g) != dim(weight, 1) or last(x) != dim(weight, 2):
+        return SHAPES
+    if not (writable(weight) and writable(bias) and writable(samples)):
+        return SHAPES
+    wrong = fault(weight, bias, samples)
+    if wrong != FINE:
+        return wrong
+    K, so_far, levels = count(g, 1), count_at(address(samples)), dim(weight, 0)
+    if K > capacity(levels) - so_far:
+        return FULL
+    size = item_bytes(tiling_of(g))
+    arrays = (g, x, weight, bias)
+    for i in range(2, 4):
+        low, high = reach(arrays[i])
+        for j in range(i):
+            if overlap(arrays[i], low, high, arrays[j], size):
+                return OVERLAP + 8 * (i - 2) + j
+    at = address(samples)
+    for j in range(4):
+        if spans(arrays[j], at):
+            return OVERLAP + 16 + j
+    m, n, none = last(g), last(x), Matrix(0, 0, 0)
+    whole = Problem(none, none, none, m, n, K, Epilogue(0, 0, 0.0))
+    if wants_threads(tiling_of(g), whole, mode):
+        return WANTS_THREADS
+    in_weight = Sums(address(weight), levels, m, n)
+    in_bias = Sums(address(bias), levels, 1, m)
+    g_step, x_step, rows, runs = rows_stride(g, 1), rows_stride(x, 1), K, 1
+    if g_step == NO_STRIDE or x_step == NO_STRIDE:
+        # those of the innermost batch dimension still lie evenly
+        rows, runs = dim(g, ndim(g) - 2), count(g, 2)
+        g_step, x_step = stride(g, ndim(g) - 2), stride(x, ndim(x) - 2)
+    former = set_default()
+    code = 0
+    for run in range(runs if K else 0):
+        g_at, x_at = address(g), address(x)
+        if runs > 1:
+            g_at, x_at = g_at + offset(g, 1, run * rows), x_at + offset(x, 1, run * rows)
+        a = Matrix(g_at, stride(g, ndim(g) - 1), g_step)
+        b = Matrix(x_at, stride(x, ndim(x) - 1), x_step)
+        if code == FINE:
+            code = add_batch(tiling_of(g), mode, a, b, in_weight, in_bias, rows, so_far)
+        so_far += rows
+    restore(former)
+    if code == FINE:
+        set_count(at, so_far)
+    return code
+
+
+@resident(no_cpython_wrapper=False)
+def run_accumulated(
+    weight: Operand,
+    bias: Operand,
+    samples: COUNT,  # type: ignore[valid-type]
+    out_weight: Operand,
+    out_bias: Operand,
+    reduction,
+) -> int:
+    if not conforms(weight, bias, samples) or ndim(out_weight) != 2 or ndim(out_bias) != 1:
+        return SHAPES
+    m, n, levels = dim(weight, 1), dim(weight, 2), dim(weight, 0)
+    if dim(out_weight, 0) != m or dim(out_weight, 1) != n or dim(out_bias, 0) != m:
+        return SHAPES
+    if not (writable(out_weight) and writable(out_bias)):
+        return SHAPES
+    wrong = fault(weight, bias, samples)
+    if wrong != FINE:
+        return wrong
+    so_far = count_at(address(samples))
+    if reduction == MEAN and so_far == 0:
+        return EMPTY_MEAN
+    size = item_bytes(tiling_of(weight))
+    arrays = (weight, bias, out_weight, out_bias)
+    for i in range(2, 4):
+        low, high = reach(arrays[i])
+        if spans(arrays[i], address(samples)):
+            return OVERLAP + 8 * (i - 2) + 2
+        for j in range(i):
+            if overlap(arrays[i], low, high, arrays[j], size):
+                return OVERLAP + 8 * (i - 2) + (j if j < 2 else j + 1)
+    tiling, divisor = tiling_of(weight), divisor_of(reduction, so_far)
+    out_row, out_col = stride(out_weight, 0), stride(out_weight, 1)
+    rows, row = m, n
+    if out_col == size and out_row == n * size:
+        rows, row = 1, m * n
+    former = set_default()
+    for i in range(rows):
+        at, to = address(weight) + i * n * size, address(out_weight) + i * out_row
+        total(tiling, at, row, m * n * size, levels, so_far, divisor, to, out_col)
+    at, to = address(bias), address(out_bias)
+    total(tiling, at, m, m * size, levels, so_far, divisor, to, stride(out_bias, 0))
+    restore(former)
+    return FINE
