@@ -5,6 +5,7 @@ pipeline, which takes longer, and give the same bits. `info` says so.
 """
 
 import contextlib
+import functools
 import threading
 from typing import Any
 
@@ -48,11 +49,16 @@ with optional("target"):
     from numba.core import registry
 
     cpu_target = registry.cpu_target
-_empty_nd_impl: Any = None
-with optional("empty arrays"):
-    from numba.np import arrayobj
 
-    _empty_nd_impl = arrayobj._empty_nd_impl
+
+@functools.cache
+def empty_nd():
+    """What makes an array in code that is being built, or None; not needed before."""
+    with optional("empty arrays"):
+        from numba.np import arrayobj
+
+        return arrayobj._empty_nd_impl
+    return None
 
 
 def target():
@@ -68,8 +74,9 @@ def target():
 
 def new_array(context, builder, type_, shape):
     """A new array, its numbers undefined. To call `np.empty` takes 50 ms more to compile."""
-    if _empty_nd_impl is not None:
-        return _empty_nd_impl(context, builder, type_, shape)._getvalue()
+    empty = empty_nd()
+    if empty is not None:
+        return empty(context, builder, type_, shape)._getvalue()
     dtype, tuple_type = type_.dtype, types.UniTuple(types.intp, type_.ndim)
     return context.compile_internal(
         builder,
@@ -81,6 +88,7 @@ def new_array(context, builder, type_, shape):
 
 def pipeline():
     """How the engine is compiled, for `info`."""
+    empty_nd()
     if not MISSING:
         return "the passes that it needs"
     missing = ", ".join(f"{name} ({why})" for name, why in MISSING.items())
