@@ -42,7 +42,13 @@ class Kernel:
     """
 
     def __init__(
-        self, name: str, function: Any, threads: int, blocks: int, types: Any, shared_bytes: int
+        self,
+        name: str,
+        function: Any,
+        threads: int,
+        blocks: int,
+        types: Any,
+        shared_bytes: int = 0,
     ) -> None:
         self.name, self.function, self.types = name, function, types
         self.threads, self.blocks, self.shared_bytes = threads, blocks, shared_bytes

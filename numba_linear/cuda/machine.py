@@ -315,9 +315,8 @@ def cut(dtype, rows, cols, terms, processors, wide=True):
             levels -= 1
     else:
         kinds = [LARGE[dtype, MOST_LEVELS], SMALL[dtype], NARROW[dtype]]
-        for kind in (HALF, WIDE) if wide else (HALF,):
-            if (dtype, MOST_LEVELS) in kind:
-                kinds.append(kind[dtype, MOST_LEVELS])
+        more = (HALF, WIDE) if wide else (HALF,)
+        kinds += [kind[dtype, MOST_LEVELS] for kind in more if (dtype, MOST_LEVELS) in kind]
         tile, levels = min(
             ((tile, levels) for tile in kinds for levels in range(most, -1, -1)),
             key=lambda cut: cycles(*cut, rows, cols, leaves, processors),
