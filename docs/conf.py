@@ -18,6 +18,7 @@ sys.path.insert(0, str(here / "figures"))
 
 import cluster  # noqa: E402
 import error  # noqa: E402
+import gallery  # noqa: E402
 import performance  # noqa: E402
 import policy  # noqa: E402
 import pytorch  # noqa: E402
@@ -49,6 +50,7 @@ myst_substitutions = {
     **policy.words(),
     **pytorch.words(),
     **cluster.words(),
+    **gallery.words(),
 }
 
 # For the docstrings alone PyTorch and Dask need not be there.

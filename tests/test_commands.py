@@ -159,6 +159,7 @@ def test_train_takes_npz_and_csv_alike(tmp_path, capsys):
         assert main(["train", str(tmp_path / name)]) == 0
         out = capsys.readouterr().out
         assert "4 → 128 → 3" in out and "150 samples to train and 50 to test" in out
+        assert "features standardised" in out and "classes" not in out
         accuracies = re.findall(r"accuracy ([\d.]+) %", out)
         assert min(map(float, accuracies)) > 90
         weights |= set(re.findall(r"weights (\w+)", out))

@@ -1,5 +1,6 @@
 """Measure what the pages state: of bits (`rows`), of rounding errors (`error`), of time (`bench`,
-in a simulation `policy`, and on a cluster `cluster`).
+in a simulation `policy`, on a cluster `cluster`), and what the gallery shows (`gallery`,
+`gallery_speed`).
 
 `python docs/figures/measure.py rows error bench cluster`, or some of them, writes a JSON file of
 each name into this folder; the pages and their figures follow when the site is next built. It
@@ -13,6 +14,7 @@ import sys
 
 import cluster
 import error
+import gallery
 import policy
 import pytorch
 import rows
@@ -39,6 +41,7 @@ MEASURES = {
     "policy": policy.measure,
 }
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
+MEASURES |= {"gallery": gallery.measure, "gallery_speed": gallery.measure_speed}
 
 
 def main(names: list[str]) -> None:

@@ -37,11 +37,21 @@ class Kernel:
         That are to fit a multiprocessor at once.
     types : tuple
         Numba's types of its arguments.
+    shared_bytes : int
+        Of shared memory that a launch must ask for.
     """
 
-    def __init__(self, name: str, function: Any, threads: int, blocks: int, types: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Any,
+        threads: int,
+        blocks: int,
+        types: Any,
+        shared_bytes: int = 0,
+    ) -> None:
         self.name, self.function, self.types = name, function, types
-        self.threads, self.blocks = threads, blocks
+        self.threads, self.blocks, self.shared_bytes = threads, blocks, shared_bytes
 
     def compile(self, capability: Capability) -> bytes:
         """The machine code, anew."""

@@ -24,6 +24,8 @@ from numba_linear.cuda.machine import (
     EACH_THREADS,
     MERGE_SEGMENTS,
     MERGE_SUMS,
+    OF_ROW,
+    OF_TERM,
     blocks_of,
     cut,
 )
@@ -37,6 +39,15 @@ ONES = NOTHING  # what the kernels take for an operand of ones
 
 def transposed(m: Matrix) -> Matrix:
     return Matrix(m.at, m.col, m.row)
+
+
+def unit_of(m: Matrix) -> tuple[int, int] | None:
+    """The neighbours of an operand of float32 that can be loaded 16 bytes at once, if they can."""
+    if m.col == 4 and (m.at | m.row) % 16 == 0:
+        return OF_ROW
+    if m.row == 4 and (m.at | m.col) % 16 == 0:
+        return OF_TERM
+    return None
 
 
 def contract(
@@ -59,7 +70,14 @@ def contract(
     if a != ONES and ((1 < rows < cols) or cols == 1):
         a, b, c, bias = b, a, transposed(c), transposed(bias)
         rows, cols = cols, rows
-    tile, part_terms, at_once = cut(dtype, rows, cols, terms, device.processors(place.ordinal))
+    processors = device.processors(place.ordinal)
+    tile, part_terms, at_once = cut(dtype, rows, cols, terms, processors)
+    if tile.spare:
+        units = unit_of(a), unit_of(b)
+        if None in units:
+            tile, part_terms, at_once = cut(dtype, rows, cols, terms, processors, False)
+        else:
+            tile = tile._replace(units=units)
     blocks = blocks_of(tile, rows, cols)
     parts = max(1, -(-terms // part_terms))
     kernel, sizes = contraction(tile), (rows, cols)
@@ -145,7 +163,11 @@ class Samples:
     def __init__(self, a: Operand, own: int, place: Place, result: bool = False) -> None:
         self.a, self.even, self.place, self.result = a, a, place, result
         first = len(a.shape) - own
-        self.count, apart = evenly(a.shape[:first], a.strides[:first])
+        apart: int | None
+        if first == 1:
+            self.count, apart = a.shape[0], a.strides[0]
+        else:
+            self.count, apart = evenly(a.shape[:first], a.strides[:first])
         if apart is None:
             work = device.Memory(place, math.prod(a.shape) * a.dtype.itemsize)
             strides = strides_of(a.shape, a.dtype.itemsize)

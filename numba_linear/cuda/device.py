@@ -130,24 +130,33 @@ def capability(ordinal: int) -> tuple[int, int]:
 # --------------------------------------------------------------------------------------
 
 
+SHARED = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+
 @functools.cache
-def loaded(kernel: Kernel, capability: tuple[int, int]) -> Any:
-    """A kernel's machine code, which the driver loads to any device of that capability."""
-    code = kernel.machine_code(capability)
-    return cuda.core.ObjectCode.from_cubin(code).get_kernel(entry_of(code))
+def loaded(kernel: Kernel, ordinal: int) -> Any:
+    """A kernel's machine code, as the driver launches it on a device."""
+    code = kernel.machine_code(capability(ordinal))
+    found = cuda.core.ObjectCode.from_cubin(code).get_kernel(entry_of(code))
+    if kernel.shared_bytes:
+        of_device = (found.handle, driver.CUdevice(ordinal))
+        (error,) = driver.cuKernelSetAttribute(SHARED, kernel.shared_bytes, *of_device)
+        if error:
+            raise RuntimeError(f"numba_linear.cuda: {kernel.name}: {error}")
+    return found
 
 
 @functools.lru_cache(1024)
-def configured(blocks: int, threads: int) -> Any:
-    return cuda.core.LaunchConfig(grid=blocks, block=threads)
+def configured(blocks: int, threads: int, shared_bytes: int) -> Any:
+    return cuda.core.LaunchConfig(grid=blocks, block=threads, shmem_size=shared_bytes)
 
 
 def launch(
     kernel: Kernel, blocks: int, place: Place, groups: Iterable[Any], *numbers: float
 ) -> None:
     """Launch a kernel; its arguments are groups of integers, such as matrices, then numbers."""
-    code = loaded(kernel, capability(place.ordinal))
-    grid = configured(blocks, kernel.threads)
+    code = loaded(kernel, place.ordinal)
+    grid = configured(blocks, kernel.threads, kernel.shared_bytes)
     cuda.core.launch(place.stream.core, grid, code, *chain.from_iterable(groups), *numbers)
 
 

@@ -19,6 +19,7 @@ constants here, for ptxas to put into its instructions.
 `put(acc, c, …, rows, cols)`        to global memory, of which nothing beyond rows, cols is written
 `get(number, at)`                   one number, from global memory
 `give(number, at, value)`           one number, to global memory
+`thread_again()`                    the thread's number, which no register needs to keep
 `one(panel)`                        the address of the number 1
 `fetch(panel, at, row_stride)`      the thread's share of a panel, from global memory
 `fetch_part(…, rows, terms)`        the same, of which nothing beyond rows and terms is read
@@ -156,11 +157,14 @@ class Emitter:
 @intrinsic
 def shared(typingctx, tile):
     def codegen(context, builder, sig, args):
-        array = ir.ArrayType(scalar(tile.value.dtype), tile.value.panels)
+        # Of a size that the launch gives, where it is more than a kernel may have without.
+        size = 0 if tile.value.dynamic_bytes else tile.value.panels
+        array = ir.ArrayType(scalar(tile.value.dtype), size)
         memory = cgutils.add_global_variable(builder.module, array, "panels", SHARED)
-        memory.linkage = "internal"
-        memory.initializer = ir.Constant(array, ir.Undefined)
         memory.align = 16
+        if size:
+            memory.linkage = "internal"
+            memory.initializer = ir.Constant(array, ir.Undefined)
         return builder.gep(memory, [INT32(0), INT32(0)], inbounds=True)
 
     return Shared(tile.value)(tile), codegen
@@ -202,7 +206,7 @@ def outer(typingctx, acc, panels, a, b):
             for i in range(0, count, vector):
                 yield from e.load_vector(e.beside(at, p * pitch + place(i)), vector)
 
-        for p in range(tile.depth):
+        for p in range(tile.turn):
             rows = list(line(a_at, tile.rows, tile.row_vector, tile.row, tile.a.pitch, p))
             columns = list(
                 line(b_at, tile.columns, tile.column_vector, tile.column, tile.b.pitch, p)
@@ -361,6 +365,17 @@ def give(typingctx, number, at, value):
 
 
 @intrinsic
+def thread_again(typingctx):
+    """As volatile, so that what follows from it is not computed before the loop and kept."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(INT32, [])
+        return builder.asm(kind, "mov.u32 $0, %tid.x;", "=r", [], side_effect=True)
+
+    return types.int32(), codegen
+
+
+@intrinsic
 def one(typingctx, panel):
     def codegen(context, builder, sig, args):
         kind = scalar(panel.value.dtype)
@@ -382,9 +397,11 @@ def fetch(typingctx, panel, at, row_stride):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, panel.value.dtype)
         _, at, row_stride = args
+        count = len(panel.value.within)
         step = builder.mul(row_stride, INT64(panel.value.rows_at_once))
-        places = [e.at(e.along(at, step, v)) for v in range(panel.value.share)]
-        return context.make_tuple(builder, sig.return_type, [builder.load(x) for x in places])
+        places = [e.at(e.along(at, step, v)) for v in range(panel.value.units)]
+        numbers = [x for place in places for x in e.load_vector(place, count)]
+        return context.make_tuple(builder, sig.return_type, numbers)
 
     return _numbers(panel)(panel, types.int64, types.int64), codegen
 
@@ -396,16 +413,28 @@ def fetch_part(typingctx, panel, at, row_stride, rows, terms):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, panel.value.dtype)
         _, at, row_stride, rows, terms = args
-        step = builder.mul(row_stride, INT64(panel.value.rows_at_once))
-        pad = e.number(panel.value.pad)
-        is_term = e.below(INT32(0), terms)
+        pad, within = e.number(panel.value.pad), panel.value.within
         numbers = []
-        for v in range(panel.value.share):
-            is_row = e.below(INT32(v * panel.value.rows_at_once), rows)
-            slot = cgutils.alloca_once_value(builder, pad)
-            with builder.if_then(builder.and_(is_row, is_term)):
-                builder.store(builder.load(e.at(e.along(at, step, v))), slot)
-            numbers.append(builder.load(slot))
+
+        def inside(row, term):
+            is_row, is_term = e.below(INT32(row), rows), e.below(INT32(term), terms)
+            return builder.and_(is_row, is_term)
+
+        step = builder.mul(row_stride, INT64(panel.value.rows_at_once))
+        for v in range(panel.value.units):
+            row = v * panel.value.rows_at_once
+            slots = [cgutils.alloca_once_value(builder, pad) for _ in within]
+            last_row, last_term = within[-1]
+            whole = inside(row + last_row, last_term)
+            with builder.if_then(whole):
+                loaded = e.load_vector(e.at(e.along(at, step, v)), len(within))
+                for slot, number in zip(slots, loaded, strict=True):
+                    builder.store(number, slot)
+            for n, (i, p) in enumerate(within[:-1]):
+                with builder.if_then(builder.and_(builder.not_(whole), inside(row + i, p))):
+                    place = e.beside(e.at(e.along(at, step, v)), n)
+                    builder.store(builder.load(place), slots[n])
+            numbers += [builder.load(slot) for slot in slots]
         return context.make_tuple(builder, sig.return_type, numbers)
 
     signature = _numbers(panel)(panel, types.int64, types.int64, types.int32, types.int32)
@@ -418,9 +447,14 @@ def stash(typingctx, panel, panels, at, numbers):
         e = Emitter(builder, panel.value.dtype)
         _, memory, at, numbers = args
         start = builder.gep(memory, [at], inbounds=True)
-        for v in range(panel.value.share):
-            place = e.beside(start, v * panel.value.rows_at_once)
-            builder.store(builder.extract_value(numbers, v), place)
+        rows, terms = panel.value.unit
+        values = iter(e.unpack(numbers))
+        for v in range(panel.value.units):
+            row = v * panel.value.rows_at_once
+            unit = [next(values) for _ in range(rows * terms)]
+            for p in range(terms):
+                place = e.beside(start, p * panel.value.pitch + row)
+                e.store_vector(unit[p::terms], place)
         return context.get_dummy_value()
 
     return types.void(panel, panels, types.int32, numbers), codegen

@@ -124,7 +124,6 @@ class Call:
         }
         if not self._plainly_fine(outs):
             self._refuse(inputs, outs)
-        self.dtype = next(iter(self.arrays.values())).dtype
 
     def _plainly_fine(self, outs: dict[str, Any]) -> bool:
         """Whether nothing can be wrong: as `_refuse` asks, at a tenth of its time.
@@ -182,11 +181,10 @@ class Call:
         """`out`, or a new array where there is none, and it as an operand."""
         if out is not None:
             return out, self.arrays[name]
-        arrays = engine().arrays
-        new, address = arrays.device.empty(self.place, shape, self.dtype)
-        strides = arrays.strides_of(shape, self.dtype.itemsize)
-        ordinal = self.place.ordinal
-        return new, arrays.Operand(address, shape, strides, self.dtype, True, ordinal, new)
+        arrays, dtype = engine().arrays, next(iter(self.arrays.values())).dtype
+        new, address = arrays.device.empty(self.place, shape, dtype)
+        strides = arrays.strides_of(shape, dtype.itemsize)
+        return new, arrays.Operand(address, shape, strides, dtype, True, self.place.ordinal, new)
 
 
 def given(**arguments: Any) -> dict[str, Any]:

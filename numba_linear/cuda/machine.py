@@ -38,6 +38,9 @@ class Panel(NamedTuple):
     pad : float
         Stands for terms that do not exist. With -0 in A's panel and +0 in B's, a multiply-add
         changes no sum: s + (-0 · +0) is s, also where s is -0.
+    unit : tuple of int
+        Rows and terms of the numbers that a thread loads at once: neighbours in global memory,
+        of a term or of a row, or one number.
     """
 
     dtype: str
@@ -46,20 +49,36 @@ class Panel(NamedTuple):
     pitch: int
     threads: int
     pad: float
+    unit: tuple[int, int] = (1, 1)
 
     @property
     def numbers(self):
         return self.depth * self.pitch
 
     @property
+    def threads_across(self):
+        """Threads that together take all terms of a row."""
+        return self.depth // self.unit[1]
+
+    @property
     def rows_at_once(self):
-        """Rows of which all the threads together take all terms, a number each."""
-        return self.threads // self.depth
+        """Rows of which all the threads together take all terms, a unit each."""
+        return self.threads // self.threads_across * self.unit[0]
 
     @property
     def share(self):
         """Numbers that each thread takes in all."""
+        return self.width * self.depth // self.threads
+
+    @property
+    def units(self):
+        """Units that each thread takes in all."""
         return self.width // self.rows_at_once
+
+    @property
+    def within(self):
+        """Row and term of each number of a unit."""
+        return [(i, p) for i in range(self.unit[0]) for p in range(self.unit[1])]
 
 
 class Tile(NamedTuple):
@@ -78,6 +97,11 @@ class Tile(NamedTuple):
         Of the tree, that is 2^levels leaves at most are summed by one block.
     blocks : int
         That are to fit a multiprocessor at once: a bound on registers.
+    units : tuple of tuple
+        Of A's panels and of B's: see `Panel`.
+    spare : bool
+        Whether registers are short: the shares of B and of A are then taken one after the other,
+        each while half of the terms in shared memory are multiplied.
     """
 
     dtype: str
@@ -88,6 +112,8 @@ class Tile(NamedTuple):
     depth: int
     levels: int
     blocks: int
+    units: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
+    spare: bool = False
 
     @property
     def size(self):
@@ -96,6 +122,11 @@ class Tile(NamedTuple):
     @property
     def threads(self):
         return self.down * self.across
+
+    @property
+    def turn(self):
+        """Terms that are multiplied before a share is put into shared memory."""
+        return self.depth // 2 if self.spare else self.depth
 
     @property
     def numbers(self):
@@ -124,24 +155,30 @@ class Tile(NamedTuple):
         group, c = divmod(c, self.column_vector)
         return group * self.across * self.column_vector + c
 
-    def _panel(self, width, vector, pad):
+    def _panel(self, width, vector, pad, unit):
         # Each thread takes at least one number; where the tile is narrow, of a row beyond it.
         width = max(width, self.threads // self.depth)
         pitch = width + (16 // self.size if vector > 1 else 1)
-        return Panel(self.dtype, width, self.depth, pitch, self.threads, pad)
+        return Panel(self.dtype, width, self.depth, pitch, self.threads, pad, unit)
 
     @property
     def a(self):
-        return self._panel(self.shape[0], self.row_vector, -0.0)
+        return self._panel(self.shape[0], self.row_vector, -0.0, self.units[0])
 
     @property
     def b(self):
-        return self._panel(self.shape[1], self.column_vector, 0.0)
+        return self._panel(self.shape[1], self.column_vector, 0.0, self.units[1])
 
     @property
     def panels(self):
         """Numbers in shared memory: two panels of A and of B, one to read while one is filled."""
         return 2 * (self.a.numbers + self.b.numbers)
+
+    @property
+    def dynamic_bytes(self):
+        """Shared memory that a launch must ask for: of its own a kernel has 48 KiB at most."""
+        size = self.panels * self.size
+        return size if size > 48 << 10 else 0
 
 
 #: Levels of the tree for which the large tile is compiled. The driver sets local memory aside for
@@ -158,6 +195,16 @@ LARGE = {("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for le
 }
 #: Half as wide, for a batch of up to 64.
 HALF = {("float32", levels): Tile("float32", 8, 8, 16, 8, 8, levels, 4) for levels in LEVELS}
+#: The neighbours that 16 bytes of float32 hold: of a row, or of a term.
+OF_ROW, OF_TERM = (1, 4), (4, 1)
+#: For a large C, where both operands can be loaded 16 bytes at once. 6 loads from shared memory
+#: do for 128 multiply-adds, but 128 sums to a thread leave registers for one block.
+WIDE = {
+    ("float32", levels): Tile(
+        *("float32", 8, 16, 16, 16, 16, levels, 1), units=(OF_ROW, OF_ROW), spare=True
+    )
+    for levels in LEVELS
+}
 #: For few rows or columns, or few sums in all: more blocks, and less of a block outside C.
 SMALL = {
     "float32": Tile("float32", 4, 4, 16, 8, 16, MOST_LEVELS, 4),
@@ -174,12 +221,26 @@ ROW = {
     "float64": Tile("float64", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
 }
 
-TILES = (*LARGE.values(), *HALF.values(), *SMALL.values(), *NARROW.values(), *ROW.values())
+TILES = (
+    *(tile for kind in (LARGE, HALF, SMALL, NARROW, ROW) for tile in kind.values()),
+    *(
+        tile._replace(units=(a, b))
+        for tile in WIDE.values()
+        for a in (OF_ROW, OF_TERM)
+        for b in (OF_ROW, OF_TERM)
+    ),
+)
 
 #: What part of a step's instructions are multiply-adds, on sm_90, by count of the machine code; in
 #: float64 they take two cycles each.
 SHARES = {
-    "float32": {(128, 128): 0.84, (128, 64): 0.82, (64, 32): 0.72, (128, 16): 0.65},
+    "float32": {
+        (128, 256): 0.92,
+        (128, 128): 0.84,
+        (128, 64): 0.82,
+        (64, 32): 0.72,
+        (128, 16): 0.65,
+    },
     "float64": {(64, 64): 0.5, (64, 32): 0.5, (64, 16): 0.5},
 }
 #: Multiply-adds that a multiprocessor begins in a cycle, and bytes that it is due of the
@@ -237,8 +298,10 @@ def cycles(tile, levels, rows, cols, leaves, processors):
 
 
 @functools.lru_cache(1024)
-def cut(dtype, rows, cols, terms, processors):
+def cut(dtype, rows, cols, terms, processors, wide=True):
     """The cut of a contraction of at least as many rows as columns, or of one row.
+
+    `wide` says whether `WIDE` may be taken.
 
     A sum is cut into parts, aligned groups of leaves and so nodes of the rule's tree, where it is
     longer than a block's tree or where there are not enough tiles to keep every multiprocessor
@@ -252,8 +315,8 @@ def cut(dtype, rows, cols, terms, processors):
             levels -= 1
     else:
         kinds = [LARGE[dtype, MOST_LEVELS], SMALL[dtype], NARROW[dtype]]
-        if (dtype, MOST_LEVELS) in HALF:
-            kinds.append(HALF[dtype, MOST_LEVELS])
+        more = (HALF, WIDE) if wide else (HALF,)
+        kinds += [kind[dtype, MOST_LEVELS] for kind in more if (dtype, MOST_LEVELS) in kind]
         tile, levels = min(
             ((tile, levels) for tile in kinds for levels in range(most, -1, -1)),
             key=lambda cut: cycles(*cut, rows, cols, leaves, processors),
@@ -261,7 +324,7 @@ def cut(dtype, rows, cols, terms, processors):
     at_once = 1
     while at_once * blocks_of(tile, rows, cols) < AT_ONCE * processors:
         at_once *= 2
-    for few in (LARGE, HALF):
+    for few in (LARGE, HALF, WIDE):
         if tile in few.values():
             tile = few[dtype, next(enough for enough in LEVELS if enough >= levels)]
     return Cut(tile, LEAF << levels, at_once)

@@ -31,6 +31,11 @@ def give(number, at, value):
     NUMBERS[number.dtype].from_address(at).value = float(value)
 
 
+@cuda.jit(device=True)
+def thread_again():
+    return cuda.threadIdx.x
+
+
 def one(panel):
     return ONES[panel.dtype].ctypes.data
 
@@ -51,7 +56,7 @@ def zero(tile):
 @functools.cache
 def places(tile):
     """Where in two panels the first thread's rows and columns of each term are."""
-    terms = np.arange(tile.depth)[:, None]
+    terms = np.arange(tile.turn)[:, None]
     rows = [tile.row(r) for r in range(tile.rows)]
     columns = [tile.column(c) for c in range(tile.columns)]
     return terms * tile.a.pitch + rows, terms * tile.b.pitch + columns
@@ -103,16 +108,24 @@ def put(acc, c, row_stride, col_stride, rows, cols):
         give(tile, c + tile.row(i) * row_stride + tile.column(j) * col_stride, numbers[i, j])
 
 
+def share_of(panel):
+    """Row, term and bytes within its unit of each number of a thread's share."""
+    for v in range(panel.units):
+        for n, (i, p) in enumerate(panel.within):
+            yield v * panel.rows_at_once, i, p, n * np.dtype(panel.dtype).itemsize
+
+
 def fetch(panel, at, row_stride):
     return fetch_part(panel, at, row_stride, panel.width, panel.depth)
 
 
 def fetch_part(panel, at, row_stride, rows, terms):
-    places = range(0, panel.width, panel.rows_at_once)
     return [
-        get(panel, at + v * row_stride) if v < rows and terms > 0 else panel.pad for v in places
+        get(panel, at + row * row_stride + beside) if row + i < rows and p < terms else panel.pad
+        for row, i, p, beside in share_of(panel)
     ]
 
 
 def stash(panel, panels, at, share):
-    panels[at : at + panel.width : panel.rows_at_once] = share
+    for (row, i, p, _), number in zip(share_of(panel), share, strict=True):
+        panels[at + p * panel.pitch + row + i] = number

@@ -38,6 +38,7 @@ from numba_linear.cuda.words import (
     put,
     shared,
     stash,
+    thread_again,
     zero,
 )
 
@@ -47,17 +48,18 @@ pending = device(rule.pending)
 
 def walk_of(panel: Panel):
     """Where a thread's share of a panel begins; the rest lies whole passes of rows further."""
-    depth, rows_at_once = panel.depth, panel.rows_at_once
+    (rows, terms), across = panel.unit, panel.threads_across
+    down = panel.threads // across
 
     @device
     def walk(m, thread):
         """Row and term of the thread's first number.
 
-        Neighbouring threads take neighbouring numbers in memory: of a row, or of a term.
+        Neighbouring threads take neighbours in memory: of a row, or of a term.
         """
-        if abs(m.col) < abs(m.row):
-            return int32(thread // depth), int32(thread % depth)
-        return int32(thread % rows_at_once), int32(thread // rows_at_once)
+        if rows == 1 and (terms > 1 or abs(m.col) < abs(m.row)):
+            return int32(thread // across), int32(thread % across * terms)
+        return int32(thread % down * rows), int32(thread // down)
 
     return walk
 
@@ -72,6 +74,22 @@ def take_of(panel: Panel):
         if whole:
             return fetch(panel, at, row_stride)
         return fetch_part(panel, at, row_stride, rows, int32(terms - step * depth))
+
+    return take
+
+
+def take_again_of(panel: Panel):
+    """The same where no register is left to keep the thread's place in the panel."""
+
+    walk, depth = walk_of(panel), panel.depth
+
+    @device
+    def take(whole, m, at, rows, terms, step):
+        """`rows` and `terms` are those of all threads together."""
+        if whole:
+            return fetch(panel, at, m.row)
+        i, p = walk(m, thread_again())
+        return fetch_part(panel, at, m.row, int32(rows - i), int32(terms - step * depth - p))
 
     return take
 
@@ -107,10 +125,15 @@ def contraction(tile: Tile):
     DEPTH, STEPS = tile.depth, LEAF // tile.depth
     # Shared memory is a panel of A and one of B, and the same again.
     B_START, OTHER = A.numbers, A.numbers + B.numbers
-    walk_a, walk_b, take_a, take_b = walk_of(A), walk_of(B), take_of(A), take_of(B)
+    walk_a, walk_b = walk_of(A), walk_of(B)
+    take_a, take_b = take_of(A), take_of(B)
+    again_a, again_b = take_again_of(A), take_again_of(B)
+    A_HALF, B_HALF, SPARE = A.numbers // 2, B.numbers // 2, tile.spare
     place = place_of(tile)
 
-    @kernel(f"contract {tile}", tile.threads, tile.blocks, (MATRIX,) * 4 + (INT,) * 5 + (FLOAT,))
+    types = (MATRIX,) * 4 + (INT,) * 5 + (FLOAT,)
+
+    @kernel(f"contract {tile}", tile.threads, tile.blocks, types, tile.dynamic_bytes)
     def contract(a, b, c, bias, rows, cols, terms, part_terms, part_bytes, divisor):
         """One tile of C[r, c] = Σ_p A[r, p] · B[c, p], or of one part of its terms.
 
@@ -179,12 +202,22 @@ def contraction(tile: Tile):
                 a_at += a_next
                 b_at += b_next
                 whole = step < whole_steps
-                a_share = take_a(whole, a_at, a.row, a_rows, a_terms, step)
-                b_share = take_b(whole, b_at, b.row, b_rows, b_terms, step)
-                acc = outer(acc, panels, int32(panel + a_from), int32(panel + b_from))
-                panel = int32(OTHER - panel)
-                stash(A, panels, int32(panel + a_into), a_share)
-                stash(B, panels, int32(panel + b_into), b_share)
+                if SPARE:
+                    a_now, b_now = int32(panel + a_from), int32(panel + b_from)
+                    panel = int32(OTHER - panel)
+                    b_share = again_b(whole, b, b_at, cols, terms, step)
+                    acc = outer(acc, panels, a_now, b_now)
+                    stash(B, panels, int32(panel + b_into), b_share)
+                    a_share = again_a(whole, a, a_at, rows, terms, step)
+                    acc = outer(acc, panels, int32(a_now + A_HALF), int32(b_now + B_HALF))
+                    stash(A, panels, int32(panel + a_into), a_share)
+                else:
+                    a_share = take_a(whole, a_at, a.row, a_rows, a_terms, step)
+                    b_share = take_b(whole, b_at, b.row, b_rows, b_terms, step)
+                    acc = outer(acc, panels, int32(panel + a_from), int32(panel + b_from))
+                    panel = int32(OTHER - panel)
+                    stash(A, panels, int32(panel + a_into), a_share)
+                    stash(B, panels, int32(panel + b_into), b_share)
                 cuda.syncthreads()
 
             levels = pending(q, final)

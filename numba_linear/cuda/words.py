@@ -37,6 +37,7 @@ partials = words.partials
 put = words.put
 shared = words.shared
 stash = words.stash
+thread_again = words.thread_again
 zero = words.zero
 
 
@@ -48,8 +49,7 @@ def device(function):
     return cuda.jit(device=True, forceinline=True)(function)
 
 
-def kernel(name, threads, blocks, types):
+def kernel(name, threads, blocks, types, shared_bytes=0):
     """A kernel of that name for blocks of so many threads, so many of them at once."""
-    if config.ENABLE_CUDASIM:
-        return lambda function: Kernel(name, cuda.jit(function), threads, blocks, types)
-    return lambda function: Kernel(name, function, threads, blocks, types)
+    jit = cuda.jit if config.ENABLE_CUDASIM else lambda function: function
+    return lambda function: Kernel(name, jit(function), threads, blocks, types, shared_bytes)

@@ -63,6 +63,21 @@ def test_arguments():
     assert [int(n, 16) for n in numbers.split()] == [*matrices, 32, 10, 64, 256, 0, 0]
 
 
+def test_more_shared_memory_is_asked_for():
+    """By the largest tile, which needs operands that lie at multiples of 16 bytes."""
+    wide, high, C = array(2048, 256), array(2048, 256), array(2048, 2048)
+    nl.forward(wide, high, out=C)
+    allowed = "allow 50176 of 8 on 0"  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    launched = "launch 128 256 on 1 with 50176"
+    assert log() == ["load", allowed, launched]
+    nl.forward(wide, high, out=C)
+    assert log() == [launched]
+    interface = wide.__cuda_array_interface__
+    interface |= {"data": (wide.a.ctypes.data + 4, False), "shape": (2047, 256)}
+    nl.forward(wide, high, out=array(2047, 2048))
+    assert log() == ["load", "launch 256 256 on 1"]
+
+
 def test_results_are_in_the_streams_order():
     for stream, handle in ((0, 1), (7, 7)):
         new = nl.forward(x, w, b, stream=stream)

@@ -106,16 +106,22 @@ int cuLibraryUnload(word library) { return OK; }
 int cuLibraryGetKernel(word *kernel, word library, const char *name) { *kernel = KERNEL; return OK; }
 int cuKernelGetLibrary(word *library, word kernel) { *library = LIBRARY; return OK; }
 int cuKernelGetAttribute(int *value, int attribute, word kernel, int device) { *value = 1024; return OK; }
+int cuKernelSetAttribute(int attribute, int value, word kernel, int device) {
+    SAY("allow %d of %d on %d\n", value, attribute, device);
+    return OK;
+}
 int cuLaunchKernel(word kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, word stream, void **parameters, void **extra) {
-    SAY("launch %u %u on %lx:", gx, bx, stream);
+    SAY("launch %u %u on %lx", gx, bx, stream);
+    if (shared) SAY(" with %u", shared);
+    SAY(":");
     for (int i = 0; i < driver_parameters; i++) SAY(" %lx", *(word *)parameters[i]);
     SAY("\n");
     return OK;
 }
 struct config { unsigned grid[3], block[3], shared; word stream; };
 int cuLaunchKernelEx(struct config *c, word kernel, void **parameters, void **extra) {
-    return cuLaunchKernel(kernel, c->grid[0], 1, 1, c->block[0], 1, 1, 0, c->stream, parameters, extra);
+    return cuLaunchKernel(kernel, c->grid[0], 1, 1, c->block[0], 1, 1, c->shared, c->stream, parameters, extra);
 }
 
 int cuGetErrorName(int error, const char **name) { *name = error == CAPTURE_UNSUPPORTED ? "CAPTURE_UNSUPPORTED" : "ERROR"; return OK; }

@@ -103,7 +103,8 @@ class Gpu:
             self.parsed[text] = ptx.parse(text)
         self.launches[kernel.name.split()[0]] += 1
         arguments = [*chain.from_iterable(groups), *numbers]
-        ptx.run(self.parsed[text], blocks, kernel.threads, arguments, self.memory)
+        kernel_ = self.parsed[text]
+        ptx.run(kernel_, blocks, kernel.threads, arguments, self.memory, kernel.shared_bytes)
 
     def to_device(self, a: np.ndarray, layout: Layout | None = None) -> Array:
         """An array's copy in this memory, of any layout."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -102,9 +102,9 @@ def parse(text: str) -> Kernel:
     body = body[: body.rindex("}")]
     for kind, name in re.findall(r"\.param \.(\w+) (\w+)", signature):
         kernel.parameters[name] = kind
-    for align, name, size in re.findall(r"\.shared \.align (\d+) \.b8 (\w+)\[(\d+)\]", text):
+    for align, name, size in re.findall(r"\.shared \.align (\d+) \.b8 (\w+)\[(\d*)\]", text):
         kernel.shared[name] = -(-kernel.shared_bytes // int(align)) * int(align)
-        kernel.shared_bytes = kernel.shared[name] + int(size)
+        kernel.shared_bytes = kernel.shared[name] + int(size or 0)
     for _, name, size in re.findall(r"\.local \.align (\d+) \.b8\s+(\w+)\[(\d+)\]", body):
         kernel.shared[name] = 0  # its address in local memory
         kernel.local_bytes = int(size)
@@ -184,8 +184,13 @@ def run(
     block: int,
     arguments: list[Any],
     memory: Memory,
+    shared_bytes: int = 0,
 ) -> Counter[str]:
-    """Run a one-dimensional grid, block after block; returns how often each instruction ran."""
+    """Run a one-dimensional grid, block after block; returns how often each instruction ran.
+
+    `shared_bytes` is what the launch asks for beside the kernel's own.
+    """
+    kernel = replace(kernel, shared_bytes=kernel.shared_bytes + shared_bytes)
     for name, constant in kernel.constants.items():
         kernel.shared[name] = memory.place(constant.view(np.uint8))
     count: Counter[str] = Counter()

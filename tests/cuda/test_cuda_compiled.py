@@ -36,12 +36,14 @@ def kernels():
     """Name, kernel and bounds: registers, and bytes of shared and of local memory."""
     for tile in TILES:
         shape = f"{tile.shape[0]} × {tile.shape[1]}, {tile.levels} levels"
+        if tile.spare:
+            shape += f", units {tile.units}"
         registers = REGISTERS // (tile.threads * tile.blocks)
         partials = -(-tile.levels * tile.numbers * tile.size // 16) * 16
         yield (
             f"contract {tile.dtype} {shape}",
             contraction(tile),
-            (registers, tile.panels * tile.size, partials),
+            (min(registers, 255), 0 if tile.spare else tile.panels * tile.size, partials),
         )
     for dtype, size in SIZES.items():
         registers = REGISTERS // 1024
@@ -57,6 +59,7 @@ ON_ALL = {
     *(f"contract {tile}" for kind in (SMALL, NARROW, ROW) for tile in kind.values()),
     *(f"contract {LARGE[dtype, 6]}" for dtype in SIZES),
     f"contract {HALF['float32', 6]}",
+    *(f"contract {tile}" for tile in TILES if tile.spare and tile.levels == 6),
     "merge float64",
 }
 KERNELS = [pytest.param(kernel, bounds, id=name) for name, kernel, bounds in kernels()]
@@ -119,7 +122,10 @@ def test_inner_loop_of_ptx(tile):
     assert count("ld.local", "st.local") == 0
     loads = tile.rows // tile.row_vector + tile.columns // tile.column_vector
     assert count("ld.shared") == loads * tile.depth
-    assert count("st.shared") == tile.a.share + tile.b.share
+    # A store for each term of a unit.
+    assert count("st.shared") == sum(x.units * x.unit[1] for x in (tile.a, tile.b))
+    if tile.spare:
+        assert count("ld.global.v4.f32") >= tile.a.units + tile.b.units
     assert count("bar.sync") == 1
 
 
@@ -134,6 +140,7 @@ SHARES = {
     HALF["float32", 6]: 0.81,
     NARROW["float32"]: 0.64,
     NARROW["float64"]: 0.54,
+    **{tile: 0.92 for tile in TILES if tile.spare and tile.levels == 6},
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("numba_cuda", reason="the extra is not installed: pip install -e '.[cuda]'")
 
 from numba_linear.cpu.rule import LEAF
-from numba_linear.cuda.machine import HALF, LARGE, NARROW, blocks_of, cut, cycles
+from numba_linear.cuda.machine import HALF, LARGE, NARROW, WIDE, blocks_of, cut, cycles
 
 SIZES = (1, 2, 16, 17, 33, 64, 65, 96, 97, 128, 129, 512, 4096, 10**6)
 PROCESSORS = (1, 20, 132)
@@ -51,14 +51,17 @@ def test_tiles_by_batch():
 
     assert of(8) == of(16) == NARROW["float32"]
     assert of(64) in HALF.values()
-    assert of(4096) in LARGE.values()
+    assert of(4096) in WIDE.values()
+    assert cut("float32", 4096, 4096, 4096, 132, wide=False).tile in LARGE.values()
+    assert cut("float64", 4096, 4096, 4096, 132).tile in LARGE.values()
 
 
 def test_no_other_cut_takes_less():
     """The paper's: by `cycles`, of all tiles and levels."""
     from numba_linear.cuda.machine import MOST_LEVELS, SMALL
 
-    kinds = (LARGE["float32", 6], HALF["float32", 6], SMALL["float32"], NARROW["float32"])
+    few = (SMALL["float32"], NARROW["float32"])
+    kinds = (*(kind["float32", 6] for kind in (WIDE, LARGE, HALF)), *few)
     for rows, cols, terms in [(4096, 64, 4096), (512, 512, 512), (4096, 48, 700), (70, 3, 10**5)]:
         found, leaves = cut("float32", rows, cols, terms, 132), -(-terms // LEAF)
         levels = (found.part_terms // LEAF).bit_length() - 1

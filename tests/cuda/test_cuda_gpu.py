@@ -23,7 +23,7 @@ from numba_linear import Gradients, equations
 from numba_linear.commands import verify
 from numba_linear.cpu.rule import LEAF
 from numba_linear.cuda import arrays, contract
-from numba_linear.cuda.machine import LARGE, Cut
+from numba_linear.cuda.machine import LARGE, WIDE, Cut
 
 SIMULATED = config.ENABLE_CUDASIM
 if SIMULATED:
@@ -137,6 +137,10 @@ def test_cuts(monkeypatch, dtype):
     tile = LARGE[np.dtype(dtype).name, 3]
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
     check("forward", operands(tile.shape[0], 9, tile.shape[1], dtype), "a whole large tile")
+    if dtype is np.float32:
+        tile = WIDE["float32", 3]
+        monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
+        check("forward", operands(tile.shape[0], 20, tile.shape[1], dtype), "a whole wide tile")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

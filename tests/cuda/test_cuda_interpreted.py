@@ -22,9 +22,21 @@ from operations import DTYPES, OPERATIONS, assert_result, expected, operands, pa
 
 import numba_linear.cuda as nl
 from numba_linear import Gradients, equations
+from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.rule import LEAF
 from numba_linear.cuda import contract, device
-from numba_linear.cuda.machine import HALF, LARGE, LEVELS, NARROW, ROW, SMALL, Cut
+from numba_linear.cuda.machine import (
+    HALF,
+    LARGE,
+    LEVELS,
+    NARROW,
+    OF_ROW,
+    OF_TERM,
+    ROW,
+    SMALL,
+    WIDE,
+    Cut,
+)
 
 # Where a kernel changes its path: tiles of 1, 32, 64 and 128, panels of 8 and 16 terms, leaves.
 SHAPES = [
@@ -84,6 +96,50 @@ def test_large_tiles(gpu, shape, dtype, monkeypatch):
     names = ("forward", "grad_input", "grad_weight mean")
     for name in names if shape[1] < LEAF else names[:1]:
         check(gpu, name, operands(*shape, dtype), str(shape))
+
+
+def padded(gpu, a):
+    """A copy whose rows begin at multiples of 16 bytes, with NaN between them."""
+    rows, cols = a.shape
+    whole = gpu.to_device(np.full((rows, cols + 4 - cols % 4), np.nan, a.dtype))
+    whole.view = whole.view[:, :cols]
+    whole.view[...] = a
+    whole.__cuda_array_interface__ |= {"shape": a.shape, "strides": whole.view.strides}
+    return whole
+
+
+@pytest.mark.parametrize("shape", [(128, 16, 256), (130, 9, 259), (257, 19, 6), (3, 263, 4)])
+def test_the_tile_that_loads_16_bytes(gpu, shape, monkeypatch):
+    """Of rows and of terms, some of them beyond the last; more rows than columns, and less."""
+    taken = []
+
+    def cut(dtype, rows, cols, terms, processors, wide=True):
+        taken.append(wide)
+        return Cut(WIDE["float32", 3], LEAF << 3)
+
+    monkeypatch.setattr(contract, "cut", cut)
+    given = operands(*shape, np.float32)
+    x, w, g = (padded(gpu, a) for a in (given.x, given.w, given.g))
+    assert_bits("y", host(nl.forward(x, w)), equations.forward(given.x, given.w))
+    if shape[1] < LEAF:
+        assert_bits("input", host(nl.grad_input(g, w)), equations.grad_input(given.g, given.w))
+        got = host(nl.grad_weight(g, x, "sum"))
+        assert_bits("weight", got, equations.grad_weight(given.g, given.x, "sum"))
+    assert all(taken)
+
+
+def test_which_operands_are_loaded_16_bytes_at_once():
+    of = {
+        (64, 16, 4): OF_ROW,
+        (64, 4, 16): OF_TERM,
+        (64, -32, 4): OF_ROW,
+        (68, 16, 4): None,  # begins elsewhere
+        (64, 20, 4): None,  # as do its rows
+        (64, 16, 8): None,
+        (64, 16, -4): None,
+        (0, 0, 0): None,  # all ones
+    }
+    assert {m: contract.unit_of(Matrix(*m)) for m in of} == of
 
 
 @pytest.mark.parametrize("tile", [HALF["float32", 3], *NARROW.values()], ids=str)

@@ -21,6 +21,23 @@ def test_a_measurement_names_its_machine_and_versions(name):
         assert facts[fact] not in ("", "not installed")
 
 
+@pytest.mark.parametrize("name", ["gallery", "gallery_speed"])
+def test_the_gallery_names_its_machine_and_versions(name):
+    facts = read(name)["facts"]
+    for fact in ("processor", "Python", "numba", "numpy", "torch", "dask"):
+        assert facts[fact] not in ("", "not installed")
+
+
+def test_the_gallery_s_hashes_are_what_its_page_says():
+    same = read("gallery")["same_bits"]
+    assert len(same["numba_linear"]) == 4
+    assert len({sha for sha, _ in same["numba_linear"].values()}) == 1
+    assert len({sha for sha, _ in same["NumPy"].values()}) == 2
+    models = read("gallery")["pytorch_digits"]
+    assert models["numba_linear"]["1"] == models["numba_linear"]["2"]
+    assert models["PyTorch"]["1"]["sha256"] != models["PyTorch"]["2"]["sha256"]
+
+
 def test_a_cluster_s_times_name_their_machine_and_versions():
     facts = read("cluster")["facts"]
     for fact in ("processor", "Python", "numba", "numpy", "dask", "distributed"):
