@@ -14,7 +14,11 @@ import numba_linear
 README = Path(__file__).parent.parent / "README.md"
 
 PUBLIC = [
+    "Accumulator",
     "Gradients",
+    "accumulate",
+    "accumulated",
+    "accumulator",
     "backward",
     "forward",
     "grad_bias",
@@ -49,7 +53,7 @@ def test_public_names():
     assert sorted(numba_linear.__all__) == PUBLIC
 
 
-@pytest.mark.parametrize("name", PUBLIC[1:])
+@pytest.mark.parametrize("name", PUBLIC[2:])
 def test_public_calls_are_documented_and_typed(name):
     call = getattr(numba_linear, name)
     signature = inspect.signature(call)
@@ -112,7 +116,7 @@ def test_readme_examples_run():
     """In order and in one namespace, as a reader would paste them."""
     text = README.read_text(encoding="utf-8")
     examples = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    assert len(examples) == 2
+    assert len(examples) == 3
     namespace = {}
     for example in examples:
         lines_above = text[: example.start(1)].count("\n")
@@ -121,7 +125,7 @@ def test_readme_examples_run():
 
 def test_readme_names_every_call():
     text = README.read_text(encoding="utf-8")
-    for name in PUBLIC[1:]:
+    for name in PUBLIC[2:]:
         signature = inspect.signature(getattr(numba_linear, name))
         arguments = [
             parameter.name

@@ -174,7 +174,9 @@ def run(path: Path | None = None, few: int | None = None) -> bool:
         f"{K} samples to train and {len(data.x_test)} to test, float32, features standardised"
     )
     if not np.array_equal(data.labels, np.arange(len(data.labels))):
-        print(f"  labels {data.labels[0]} … {data.labels[-1]} are classes 0 … {len(data.labels) - 1}")
+        print(
+            f"  labels {data.labels[0]} … {data.labels[-1]} are classes 0 … {len(data.labels) - 1}"
+        )
     start = time.perf_counter()
     network = initial(data)
     train(data.x, data.y, np.arange(0), network, network)
