@@ -10,10 +10,10 @@ import importlib.util
 import numba
 import numpy as np
 
-from numba_linear import forward, grad_bias, grad_weight, tree_sum
+from numba_linear import accumulate, accumulated, accumulator, forward, grad_bias, grad_weight
 from numba_linear.commands.dataset import DIGITS, load
 
-MICRO = 256
+MICRO = 100
 
 
 def one_call(g, x):
@@ -21,11 +21,12 @@ def one_call(g, x):
 
 
 def micro_batches(g, x):
-    """Sums of 256 samples each, added as the rule's tree adds them."""
-    parts = [slice(i, i + MICRO) for i in range(0, len(g), MICRO)]
-    K = np.float32(len(g))
-    dw = tree_sum([grad_weight(g[part], x[part], "sum") for part in parts]) / K
-    return dw, tree_sum([grad_bias(g[part], "sum") for part in parts]) / K
+    """100 samples at a time: the sums go on from call to call."""
+    acc = accumulator(np.empty((g.shape[1], x.shape[1]), x.dtype), len(x))
+    for i in range(0, len(x), MICRO):
+        accumulate(acc, g[i : i + MICRO], x[i : i + MICRO])
+    d = accumulated(acc)
+    return d.weight, d.bias
 
 
 def on_dask(g, x):
