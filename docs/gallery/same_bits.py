@@ -10,22 +10,23 @@ import importlib.util
 import numba
 import numpy as np
 
-import numba_linear as nl
+from numba_linear import accumulate, accumulated, accumulator, forward, grad_bias, grad_weight
 from numba_linear.commands.dataset import DIGITS, load
 
 MICRO = 100
 
 
 def one_call(g, x):
-    return nl.grad_weight(g, x, parallel=True), nl.grad_bias(g, parallel=True)
+    return grad_weight(g, x, parallel=True), grad_bias(g, parallel=True)
 
 
 def micro_batches(g, x):
-    """Sums that go on from batch to batch, of any sizes."""
-    acc = nl.accumulator(np.empty((g.shape[1], x.shape[1]), g.dtype), len(g))
-    for i in range(0, len(g), MICRO):
-        nl.accumulate(acc, g[i : i + MICRO], x[i : i + MICRO])
-    return nl.accumulated(acc)[1:]
+    """100 samples at a time: the sums go on from call to call."""
+    acc = accumulator(np.empty((g.shape[1], x.shape[1]), x.dtype), len(x))
+    for i in range(0, len(x), MICRO):
+        accumulate(acc, g[i : i + MICRO], x[i : i + MICRO])
+    d = accumulated(acc)
+    return d.weight, d.bias
 
 
 def on_dask(g, x):
@@ -65,7 +66,7 @@ def train(gradients, layer, data, steps, threads=1):
             b -= np.float32(0.5) * db
     finally:
         numba.set_num_threads(before)
-    right = np.mean(np.argmax(nl.forward(data.x_test, w, b), axis=1) == data.y_test)
+    right = np.mean(np.argmax(forward(data.x_test, w, b), axis=1) == data.y_test)
     return hashlib.sha256(w.tobytes() + b.tobytes()).hexdigest(), float(right)
 
 
@@ -78,7 +79,7 @@ def example(steps=100):
     ways["numba_linear"]["micro-batches"] = micro_batches, 1
     if importlib.util.find_spec("distributed"):
         ways["numba_linear"]["Dask"] = on_dask, 1
-    layers = {"numba_linear": nl.forward, "NumPy": lambda x, w, b: x @ w.T + b}
+    layers = {"numba_linear": forward, "NumPy": lambda x, w, b: x @ w.T + b}
     return {
         name: {way: train(how, layers[name], data, steps, n) for way, (how, n) in own.items()}
         for name, own in ways.items()
@@ -89,7 +90,7 @@ def contest():
     data = load(DIGITS)
     g = np.random.default_rng(0).standard_normal((len(data.x), 10)).astype(np.float32)
     return {
-        "numba_linear": lambda: (nl.grad_weight(g, data.x, parallel=False), nl.grad_bias(g)),
+        "numba_linear": lambda: (grad_weight(g, data.x, parallel=False), grad_bias(g)),
         "numba_linear, micro-batches": lambda: micro_batches(g, data.x),
         "NumPy": lambda: numpys(g, data.x),
     }
