@@ -173,16 +173,9 @@ def run(path: Path | None = None, few: int | None = None) -> bool:
         f"train: {n} → {HIDDEN} → {len(data.labels)} on {(path or DIGITS).name}, "
         f"{K} samples to train and {len(data.x_test)} to test, float32, features standardised"
     )
-<<<<<<< HEAD
-    if not np.array_equal(data.labels, np.arange(len(data.labels))):
-        print(
-            f"  labels {data.labels[0]} … {data.labels[-1]} are classes 0 … {len(data.labels) - 1}"
-        )
-=======
     last = len(data.labels) - 1
     if data.labels[-1] != last:
         print(f"  labels {data.labels[0]} … {data.labels[-1]} are classes 0 … {last}")
->>>>>>> cuda
     start = time.perf_counter()
     network = initial(data)
     train(data.x, data.y, np.arange(0), network, network)
