@@ -194,3 +194,52 @@ def test_micro_batches_of_whole_leaves_give_the_bits_of_the_batch():
         gradients.append((layer.weight.grad, layer.bias.grad))
     for whole, cut in zip(*gradients, strict=True):
         assert_bits("micro-batches", cut, whole)
+
+
+def sums_go_on(model, samples):
+    """An accumulator for each layer, which `backward()` feeds, for batches of so many samples."""
+    accumulators = {}
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            acc = nl.accumulator(layer.weight.detach().numpy(), samples)
+            accumulators[layer] = acc
+
+            def feed(layer, inputs, output, acc=acc):
+                x = inputs[0].detach().numpy()
+                output.register_hook(lambda g: nl.accumulate(acc, g.numpy(), x))
+
+            layer.register_forward_hook(feed)
+    return accumulators
+
+
+def take_gradients(accumulators):
+    """The gradients of all samples since the last time, in the place of autograd's."""
+    for layer, acc in accumulators.items():
+        d = nl.accumulated(acc, "sum")
+        layer.weight.grad, layer.bias.grad = map(torch.from_numpy, d[1:])
+        acc.samples[:] = 0
+
+
+def trained_in(micro, threads, K=400):
+    """The SHA-256 of a network's weights after training in micro-batches of so many samples."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Linear(64, 50), torch.nn.ReLU(), Linear(50, 10))
+    x, labels = torch.randn(K, 64), torch.randint(0, 10, (K,))
+    step = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    accumulators = sums_go_on(model, K) if micro else {}
+    for _ in range(6):
+        step.zero_grad()
+        for xs, ls in zip(x.split(micro or K), labels.split(micro or K), strict=True):
+            (F.cross_entropy(model(xs), ls, reduction="sum") / K).backward()
+        take_gradients(accumulators)
+        step.step()
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_micro_batches_through_accumulate_end_with_the_same_weights():
+    cuts = {trained_in(micro, threads) for micro in (7, 32, 400) for threads in (1, 2)}
+    assert cuts == {trained_in(0, 1)}
