@@ -10,7 +10,7 @@ import pytest
 from llvmlite import binding
 from processes import finish, start
 
-if binding.llvm_version_info < (15,):
+if binding.llvm_version_info < (16,):
     pytest.skip("LLVM does not know the cores", allow_module_level=True)
 
 DTYPES = ("float32", "float64")
