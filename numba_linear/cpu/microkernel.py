@@ -34,7 +34,7 @@ from numba_linear.jit.resident import resident
 
 
 def leaf(acc, terms, a, a_row, a_col, b, b_col, soon, step):
-    """The chain of a leaf's terms; a vector's registers are chosen by `chain_of`."""
+    """The chain of a leaf's terms, which each processor takes as `chain_of` chooses."""
 
 
 def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
@@ -46,7 +46,7 @@ def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
 
 
 def by_registers(acc, terms, a, a_row, a_col, b, b_col, soon, step):
-    """Of rows that lie contiguous several terms are loaded at once."""
+    """AArch64: where A's rows are contiguous, one load brings several terms of a row."""
     p = 0
     if a_col == item_bytes(acc):
         while p + terms_of(acc) <= terms:
