@@ -1,7 +1,7 @@
 """Every number that makes speed and no bits, with what it was measured to bring.
 
 Tests change all of them and see the same bits. Times are of one thread of a Zen 4 with AVX-512
-unless they say otherwise; `docs/performance.md` has the tables. What depends on the vectors is a
+unless they say otherwise; `docs/notebook.md` has the tables. What depends on the vectors is a
 table by their kind.
 """
 
