@@ -1,7 +1,7 @@
 """The layer for Dask arrays: the calls of `numba_linear`, lazy, with the same bits.
 
 A result does not depend on chunks, workers or the order in which they finish. Needs the extra
-``numba-linear[dask]``; see docs/cluster.md.
+``dask``; see docs/cluster.md.
 """
 
 # The site is built where there is no `dask.array.Array` to be part of an annotation.
@@ -22,8 +22,8 @@ try:
     from dask.highlevelgraph import HighLevelGraph
 except ImportError as error:
     raise ImportError(
-        f"numba_linear.dask: Dask can not be imported ({error}); install it with:"
-        " pip install 'numba-linear[dask]'"
+        f"numba_linear.dask: Dask can not be imported ({error}); install it with, in a clone:"
+        " pip install -e '.[dask]'"
     ) from error
 
 import numba_linear

@@ -1,6 +1,6 @@
 """PyTorch's linear layer with this package's bits: `linear`, `Linear` and `replace_linear`.
 
-Needs the extra ``numba-linear[torch]``. There are two ways to a result, with the same bits:
+Needs the extra ``torch``. There are two ways to a result, with the same bits:
 
 - *Operators*, `torch.ops.numba_linear`, of which PyTorch knows the shapes, the derivatives and
   what `vmap` makes of them. They serve `torch.compile`, `torch.func`, traces and modes.
@@ -38,7 +38,8 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError(
-        "numba_linear.torch: PyTorch is not installed; wanted: pip install 'numba-linear[torch]'",
+        "numba_linear.torch: PyTorch is not installed; install it with, in a clone:"
+        " pip install -e '.[torch]'",
         name="torch",
     ) from None
 

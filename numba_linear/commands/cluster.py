@@ -71,8 +71,8 @@ def run(path: Path | None = None) -> bool:
         import numba_linear.dask
     except ImportError as error:
         raise UserError(
-            f"train --dask: Dask can not be imported ({error}); install it with:"
-            " pip install 'numba-linear[dask]'"
+            f"train --dask: Dask can not be imported ({error}); install it with, in a clone:"
+            " pip install -e '.[dask]'"
         ) from None
     data = load(path or DIGITS)
     K, n = data.x.shape

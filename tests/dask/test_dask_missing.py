@@ -22,10 +22,10 @@ except ImportError as error:
 """
     (said,) = finish(start("-c", program))
     assert said.startswith("numba_linear.dask: Dask can not be imported (")
-    assert said.endswith("install it with: pip install 'numba-linear[dask]'\n")
+    assert said.endswith("install it with, in a clone: pip install -e '.[dask]'\n")
 
 
 def test_train_without_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "dask", None)
     assert main(["train", "--dask"]) == 2
-    assert "install it with: pip install 'numba-linear[dask]'" in capsys.readouterr().err
+    assert "install it with, in a clone: pip install -e '.[dask]'" in capsys.readouterr().err

@@ -15,7 +15,7 @@ def test_importing_the_package_does_not_import_pytorch():
 def test_without_pytorch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "numba_linear.torch", raising=False)
-    words = r"PyTorch is not installed; wanted: pip install 'numba-linear\[torch\]'"
+    words = r"PyTorch is not installed; install it with, in a clone: pip install -e '\.\[torch\]'"
     with pytest.raises(ModuleNotFoundError, match=words) as raised:
         importlib.import_module("numba_linear.torch")
     assert raised.value.name == "torch"
