@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from time import perf_counter
 
 import numpy as np
@@ -107,6 +108,20 @@ def test_results_of_at_least_eight_commits_of_one_machine():
     assert {each["params"]["machine"] for each in results} == {RESULTS.name}
     for each in results:
         assert any(name.startswith("layer.") for name in each["results"])
+
+
+def test_every_kept_commit_is_drawn():
+    """asv draws the first parents of HEAD alone, and warns of others, which no reader can mend."""
+
+    def git(*arguments):
+        return subprocess.check_output(["git", *arguments], cwd=publish.HERE, text=True).split()
+
+    if not (publish.HERE.parent / ".git").exists():
+        pytest.skip("not a git clone")
+    if git("rev-parse", "--is-shallow-repository") != ["false"]:
+        pytest.skip("a shallow clone")
+    drawn = git("rev-list", "--first-parent", "HEAD")
+    assert {each["commit_hash"] for each in kept()} <= set(drawn)
 
 
 def test_no_commit_changed_the_bits():
