@@ -80,6 +80,20 @@ def _parser() -> argparse.ArgumentParser:
         help="the second run takes N samples at a time and accumulates their gradients: the same "
         "bits for every N",
     )
+    train.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="times that each sample is seen (default: 20; with fewer no accuracy is demanded)",
+    )
+    train.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="write the network to an .npz: w1, b1, w2, b2; the features' mean and deviation, by "
+        "which they are standardised and then cut off at -3 and 3; the labels of the outputs. "
+        "numpy.load reads it, docs/train.md uses it",
+    )
     train.set_defaults(run=_train)
 
     bench = commands.add_parser("bench", help="side by side with NumPy and PyTorch")
@@ -146,11 +160,14 @@ def _verify(options: argparse.Namespace) -> bool:
 def _train(options: argparse.Namespace) -> bool:
     from numba_linear.commands import UserError, cluster, train
 
-    if options.dask and options.micro_batch is not None:
-        raise UserError("--micro-batch is for this process alone, not for --dask")
-    return (
-        cluster.run(options.file) if options.dask else train.run(options.file, options.micro_batch)
-    )
+    if options.dask:
+        for name in ("micro_batch", "epochs", "save"):
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option} is for this process alone, not for --dask")
+        return cluster.run(options.file)
+    epochs = train.EPOCHS if options.epochs is None else options.epochs
+    return train.run(options.file, options.micro_batch, epochs, options.save)
 
 
 def _bench(options: argparse.Namespace) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -128,6 +129,66 @@ def test_micro_batches_train_to_the_same_bits(capsys):
 def test_train_names_a_wrong_micro_batch(arguments, capsys):
     assert main(["train", *arguments]) == 2
     assert "micro-batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--epochs", "0"], "0 epochs: expected 1 or more"),
+        (
+            ["--save", "net"],
+            "net: can not be written, expected an .npz file in an existing folder",
+        ),
+        (["--save", "no/such/net.npz"], "can not be written"),
+        (["--epochs", "3", "--dask"], "--epochs is for this process alone"),
+        (["--save", "net.npz", "--dask"], "--save is for this process alone"),
+    ],
+)
+def test_train_names_a_wrong_option(option, message, capsys):
+    assert main(["train", *option]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and not captured.out
+
+
+def page_s_classify():
+    """The function by which docs/train.md reads a network that was saved."""
+    page = pathlib.Path(__file__).parents[1] / "docs" / "train.md"
+    if not page.exists():
+        pytest.skip("the pages are not there")
+    (code,) = re.findall(r"```python\n(def classify.*?)```", page.read_text("utf-8"), re.DOTALL)
+    names = {"np": np, "forward": numba_linear.forward}
+    exec(code, names)
+    return names["classify"]
+
+
+def test_a_saved_network_is_the_one_that_was_trained(tmp_path, capsys):
+    x, y = samples()
+    labels = np.array([7, 0, 10**6])[y]
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    path = tmp_path / "net.npz"
+    assert main(["train", str(tmp_path / "data.npz"), "--epochs", "5", "--save", str(path)]) == 0
+    out = capsys.readouterr().out
+    with np.load(path) as file:
+        net = dict(file)
+    assert sorted(net) == ["b1", "b2", "deviation", "labels", "mean", "w1", "w2"]
+    weights = b"".join(net[name].tobytes() for name in ("w1", "b1", "w2", "b2"))
+    assert hashlib.sha256(weights).hexdigest()[:16] in out
+
+    data = dataset.load(tmp_path / "data.npz")
+    network, _ = train._train(data, epochs=5)
+    assert b"".join(a.tobytes() for a in network) == weights
+    test = permutation(0, len(x))[: len(x) // 4]
+    want = data.labels[train.predict(network, data.x_test)]
+    got = page_s_classify()(path, x[test])
+    assert (got == want).all() and (got == labels[test]).mean() > 0.8
+
+
+def test_few_epochs_owe_no_accuracy(tmp_path, capsys):
+    assert main(["train", "--epochs", "1", "--save", str(tmp_path / "net.npz")]) == 0
+    assert "accuracy at least" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert f"(default: {train.EPOCHS};" in capsys.readouterr().out
 
 
 def test_calls_of_any_length_train_alike(monkeypatch):

@@ -34,12 +34,13 @@ class Dataset:
     Attributes
     ----------
     x, x_test : array of float32, shape (samples, features)
-        Each feature less its mean, divided by its standard deviation, both of the training part;
-        no farther than `CUTOFF` from 0.
+        Each feature less its mean, divided by its deviation, no farther than `CUTOFF` from 0.
     y, y_test : array of int64, shape (samples,)
         The class of each sample, an index into `labels`.
     labels : array of int64
         The labels of the classes, ascending.
+    mean, deviation : array of float64, shape (features,)
+        Of the training part; a deviation of 1 where a feature is constant.
     """
 
     x: NDArray[np.float32]
@@ -47,6 +48,8 @@ class Dataset:
     x_test: NDArray[np.float32]
     y_test: NDArray[np.int64]
     labels: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
 
 
 def load(path: Path) -> Dataset:
@@ -64,11 +67,11 @@ def load(path: Path) -> Dataset:
     classes, y = np.unique(labels, return_inverse=True)
     order = permutation(0, len(x))
     test, train = np.split(order, [len(x) // 4])
-    mean, scale = x[train].mean(axis=0), x[train].std(axis=0)
-    # A constant column has no scale, but rounding may leave it a tiny one that would blow it up.
-    scale[scale <= 1e-12 * np.abs(mean)] = 1
-    x = ((x - mean) / scale).clip(-CUTOFF, CUTOFF).astype(np.float32)
-    return Dataset(x[train], y[train], x[test], y[test], classes)
+    mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
+    # A constant column has no deviation, but rounding may leave a tiny one that would blow it up.
+    deviation[deviation <= 1e-12 * np.abs(mean)] = 1
+    x = ((x - mean) / deviation).clip(-CUTOFF, CUTOFF).astype(np.float32)
+    return Dataset(x[train], y[train], x[test], y[test], classes, mean, deviation)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -150,23 +150,37 @@ def update(values, velocity, gradient):
         flat[p] += speed[p]
 
 
-def run(path: Path | None = None, few: int | None = None) -> bool:
+def run(
+    path: Path | None = None,
+    few: int | None = None,
+    epochs: int = EPOCHS,
+    save: Path | None = None,
+) -> bool:
     """Train twice and report; True if both runs end with the same bits and learned enough.
 
     Parameters
     ----------
     path : Path, optional
-        The data, of which no accuracy is demanded. By default the bundled digits, of which it is.
+        The data, of which no accuracy is demanded. By default the bundled digits, of which it is
+        after `EPOCHS` or more.
     few : int, optional
         The second run takes so many samples at a time. By default it is like the first.
+    epochs : int
+    save : Path, optional
+        Where to write the network, see `_save`; nothing is written where a run failed.
 
     Raises
     ------
     UserError
-        If the file is not as expected, or less than one sample is to be taken at a time.
+        If the file is not as expected, less than one sample is to be taken at a time or less than
+        one epoch to be trained, or the network can not be written.
     """
     if few is not None and few < 1:
         raise UserError(f"micro-batches of {few}: expected 1 sample or more")
+    if epochs < 1:
+        raise UserError(f"{epochs} epochs: expected 1 or more")
+    if save and (save.suffix != ".npz" or not save.parent.is_dir() or save.is_dir()):
+        raise UserError(f"{save}: can not be written, expected an .npz file in an existing folder")
     data = load(path or DIGITS)
     K, n = data.x.shape
     print(
@@ -186,7 +200,7 @@ def run(path: Path | None = None, few: int | None = None) -> bool:
     runs = []
     for number, at_a_time in ((1, None), (2, few)):
         start = time.perf_counter()
-        network, loss = _train(data, at_a_time)
+        network, loss = _train(data, at_a_time, epochs)
         seconds = time.perf_counter() - start
         weights = hashlib.sha256(b"".join(array.tobytes() for array in network)).hexdigest()
         accuracy = float((predict(network, data.x_test) == data.y_test).mean())
@@ -203,14 +217,27 @@ def run(path: Path | None = None, few: int | None = None) -> bool:
     if not math.isfinite(loss):
         print("  FAILED: the training diverged")
         return False
-    if path is not None:
+    if save and same:
+        _save(save, network, data)
+    if path is not None or epochs < EPOCHS:
         return same
     learned = accuracy >= ACCURACY
     print(f"  {'passed' if learned else 'FAILED'}: accuracy at least {100 * ACCURACY:.0f} %")
     return same and learned
 
 
-def _train(data: Dataset, few: int | None = None) -> tuple[Network, float]:
+def _save(path: Path, network: Network, data: Dataset) -> None:
+    """Write the network, and what its samples and classes were made of: docs/train.md loads it."""
+    arrays: dict[str, Any] = network._asdict()
+    arrays |= {"mean": data.mean, "deviation": data.deviation, "labels": data.labels}
+    try:
+        np.savez(path, **arrays)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    print(f"  written to {path}")
+
+
+def _train(data: Dataset, few: int | None = None, epochs: int = EPOCHS) -> tuple[Network, float]:
     """A network trained from its initial weights, and the mean loss over the last epoch."""
     K, n = data.x.shape
     network = initial(data)
@@ -218,7 +245,7 @@ def _train(data: Dataset, few: int | None = None) -> tuple[Network, float]:
     samples = max(1, CALL // (3 * HIDDEN * (n + len(data.labels)) * BATCH)) * BATCH
     loss = math.nan
     shown = time.perf_counter()
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, epochs + 1):
         order = permutation(epoch, K)
         total = 0.0
         for start in range(0, K, samples):
@@ -230,7 +257,7 @@ def _train(data: Dataset, few: int | None = None) -> tuple[Network, float]:
         loss = total / K
         if time.perf_counter() - shown > 5:
             shown = time.perf_counter()
-            print(f"  epoch {epoch} of {EPOCHS}: loss {loss:.4f}", flush=True)
+            print(f"  epoch {epoch} of {epochs}: loss {loss:.4f}", flush=True)
     return network, loss
 
 
