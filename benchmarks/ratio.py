@@ -18,7 +18,8 @@ def ratio(
     seconds: float = SECONDS,
 ) -> float:
     """Our least time / the best peer's."""
-    ours, *others = measure(contest(operation, shape, dtype, threads), seconds).values()
+    contestants = contest(operation, shape, dtype, threads)
+    ours, *others = measure(contestants, seconds, threads).values()
     return min(ours) / min(map(min, others))
 
 

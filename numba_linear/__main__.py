@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="side by side with NumPy and PyTorch")
     bench.description = (
         "Time every operation side by side with NumPy and, where installed, PyTorch. "
-        "A ratio is the best peer's time / ours: above 1 is faster than the best peer."
+        "A ratio is the best peer's time / ours: above 1 is faster than the best peer. "
+        "One marked ? is not steady: its rounds lie apart, or on several threads other programs "
+        "kept the cores busy. It counts in no mean."
     )
     bench.add_argument(
         "--group",

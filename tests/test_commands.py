@@ -329,6 +329,7 @@ def tiny(monkeypatch):
         )
         monkeypatch.setitem(GROUPS, name, cut)
     monkeypatch.setattr(timing, "TURN", 0)
+    monkeypatch.setattr(timing, "SETTLE", 0)
 
 
 def test_bench_prints_a_table_and_writes_json_and_picture(tiny, tmp_path, capsys):
@@ -414,6 +415,73 @@ def test_ratio_is_the_best_peer_over_ours():
     table = Table("small", SMALL, "float32", 1)
     cell = Cell(table, (1, 4, 4), "forward", {"a": [2.0, 1.0], "b": [5.0, 3.0], "c": [4.0, 9.0]})
     assert (cell.ratio, cell.best) == (3.0, "b")
+
+
+def cell(ours, peer, threads=1, busy=0.0, operation="forward"):
+    table = Table("small", SMALL, "float32", threads)
+    return Cell(table, (1, 4, 4), operation, {"a": ours, "b": peer, "c": [99.0, 9.0]}, busy)
+
+
+@pytest.mark.parametrize(
+    ("measured", "steady"),
+    [
+        (cell([1.0, 1.2, 9.0], [2.0, 2.1, 2.2]), True),
+        (cell([1.0, 8.0, 9.0], [2.0, 2.1, 2.2]), False),
+        (cell([1.0, 1.2, 1.2], [2.0, 4.0, 4.0]), False),
+        (cell([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], threads=2, busy=1.0), False),
+        (cell([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], threads=2, busy=0.1), True),
+        (cell([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], threads=1, busy=1.0), True),
+    ],
+)
+def test_a_ratio_is_steady_or_noise(measured, steady):
+    assert measured.steady == steady
+
+
+def test_no_mean_has_noise_in_it():
+    cells = [cell([1.0], [2.0]), cell([1.0], [8.0]), cell([1.0, 7.0, 7.0], [0.01, 0.01, 0.01])]
+    mean, worst = bench._summary(cells)
+    assert (round(mean, 12), worst) == (4, cells[0])
+    assert bench._summary(cells[2:]) == (None, None)
+
+
+def test_bench_marks_noise(tiny, monkeypatch, tmp_path, capsys):
+    noise = iter([True, False, True, True])
+
+    def measure(contestants, seconds, threads):
+        ours = [1.0, 9.0, 9.0] if next(noise) else [1.0, 1.0, 1.0]
+        return {"numba_linear": ours, "numpy": [2.0, 2.0, 2.0], "torch": [3.0, 3.0, 3.0]}
+
+    monkeypatch.setattr(bench, "measure", measure)
+    options = ["--threads", "1", "--dtype", "float32", "--json", str(tmp_path / "a.json")]
+    assert main(["bench", "--group", "small", *options]) == 0
+    out = capsys.readouterr().out
+    assert out.count("?2.00 numpy") == 3 and out.count(" 2.00 numpy") == 1
+    assert "geometric mean 2.00, worst 2.00: grad_input (1, 4, 4)" in out
+    assert "3 of 4 ratios not steady, marked ?, left out" in out
+    (table,) = json.loads((tmp_path / "a.json").read_text())["tables"]
+    assert [each["steady"] for each in table["cells"]] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_several_threads_a_turn_begins_unmeasured(threads, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(timing, "perf_counter", lambda: clock[0])
+    since = [0.0]
+
+    def start():
+        since[0] = clock[0]
+
+    def run(count):
+        """Ten times as slow in the first tenth of a second after the turn began."""
+        seconds = count * (1e-3 if clock[0] > since[0] + 0.1 else 1e-2)
+        clock[0] += seconds
+        return seconds
+
+    times = timing.measure([timing.Contestant("a", run, start)], 0.05, threads)["a"]
+    if threads == 1:
+        assert len(times) == timing.MIN_ROUNDS and min(times) == 1e-2
+    else:
+        assert len(times) == timing.SETTLED_ROUNDS and max(times) == 1e-3
 
 
 def test_contestants_take_turns():

@@ -57,6 +57,8 @@ def ratios(group, dtype):
     axes.axvline(1, color="black", linewidth=1)
     for table in found:
         for cell in table["cells"]:
+            if not cell.get("steady", True):
+                continue
             color, marker = STYLE[cell["operation"]]
             row = shapes.index(tuple(cell["shape"])) + (0.15 if table["threads"] == 1 else -0.15)
             fill = "white" if table["threads"] == 1 < most else color
@@ -113,7 +115,9 @@ def table():
         cells = []
         for column in columns:
             own = [t for t in found if (t["group"], t["dtype"], t["threads"]) == (group, *column)]
-            cells.append(f"{own[0]['geometric_mean']:.2f} ({own[0]['worst']:.2f})" if own else "")
+            # None where no ratio was steady.
+            measured = own and own[0]["geometric_mean"]
+            cells.append(f"{measured:.2f} ({own[0]['worst']:.2f})" if measured else "")
         lines.append(f"| {NAMES[group]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

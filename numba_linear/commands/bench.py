@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numba
 
 from numba_linear.commands import UserError, counted, cuda, info, peers, plot
-from numba_linear.commands.groups import CUDA_GROUPS, GROUPS, Cell, Table
+from numba_linear.commands.groups import BUSY, CUDA_GROUPS, GROUPS, Cell, Table
 from numba_linear.commands.timing import measure
 from numba_linear.cpu.launch import missing_threads
 
@@ -21,9 +22,6 @@ QUICK, FULL = 0.1, 0.4
 
 #: Environment variables by which a contestant is set.
 SET = ("NUMBA_", "OPENBLAS_", "MKL_", "ONEDNN_", "OMP_", "GOMP_", "KMP_")
-
-#: With one core lent to others, a call on all threads waits for the scheduler: by milliseconds.
-BUSY = 0.3
 
 
 def run(
@@ -132,7 +130,9 @@ def _facts() -> dict[str, str]:
         f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith(SET)
     ]
     facts["environment"] = ", ".join(settings) or "sets nothing for these"
-    busy = info.busy_cores()
+    busy_cores = info.BusyCores()
+    time.sleep(0.25)
+    busy = busy_cores()
     if busy is not None:
         facts["other programs"] = f"keep {busy:.1f} of {os.cpu_count()} cores busy" + (
             ", so that ratios mean little" if busy > BUSY else ""
@@ -170,20 +170,31 @@ def _measure_table(table: Table, seconds: float) -> list[Cell]:
         print(f"  {shape!s:22}", end="", flush=True)
         for operation in group.operations:
             contestants = group.contest(operation, shape, table.dtype, table.threads)
-            cell = Cell(table, shape, operation, measure(contestants, seconds))
+            busy_cores = info.BusyCores()
+            times = measure(contestants, seconds, table.threads)
+            cell = Cell(table, shape, operation, times, busy_cores() or 0.0)
             cells.append(cell)
             best = f" {cell.best:5}" if len(cell.times) > 2 else ""
-            print(f"{cell.ratio:{20 - len(best)}.2f}{best}", end="", flush=True)
+            ratio = f"{'' if cell.steady else '?'}{cell.ratio:.2f}"
+            print(f"{ratio:>{20 - len(best)}}{best}", end="", flush=True)
         print()
     mean, worst = _summary(cells)
-    print(f"  geometric mean {mean:.2f}, worst {worst.ratio:.2f}: {worst.operation} {worst.shape}")
+    if mean and worst:
+        place = f"{worst.operation} {worst.shape}"
+        print(f"  geometric mean {mean:.2f}, worst {worst.ratio:.2f}: {place}")
+    unsteady = sum(not cell.steady for cell in cells)
+    if unsteady:
+        print(f"  {unsteady} of {counted(len(cells), 'ratio')} not steady, marked ?, left out")
     return cells
 
 
-def _summary(cells: Sequence[Cell]) -> tuple[float, Cell]:
-    """The geometric mean of the ratios, and the cell with the smallest."""
-    mean = math.exp(sum(math.log(cell.ratio) for cell in cells) / len(cells))
-    return mean, min(cells, key=lambda cell: cell.ratio)
+def _summary(cells: Sequence[Cell]) -> tuple[float | None, Cell | None]:
+    """The geometric mean of the steady ratios, and the cell with the smallest; None of none."""
+    steady = [cell for cell in cells if cell.steady]
+    if not steady:
+        return None, None
+    mean = math.exp(sum(math.log(cell.ratio) for cell in steady) / len(steady))
+    return mean, min(steady, key=lambda cell: cell.ratio)
 
 
 def _as_json(cells: Sequence[Cell], facts: dict[str, str]) -> dict[str, Any]:
@@ -199,13 +210,16 @@ def _as_json(cells: Sequence[Cell], facts: dict[str, str]) -> dict[str, Any]:
                 "dtype": table.dtype,
                 "threads": table.threads,
                 "geometric_mean": mean,
-                "worst": worst.ratio,
+                "worst": worst and worst.ratio,
                 "cells": [
                     {
                         "shape": cell.shape,
                         "operation": cell.operation,
                         "ratio": cell.ratio,
                         "best_peer": cell.best,
+                        "steady": cell.steady,
+                        "spread": cell.spread,
+                        "busy": cell.busy,
                         "seconds": {name: min(times) for name, times in cell.times.items()},
                         "rounds": cell.times,
                     }

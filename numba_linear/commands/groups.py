@@ -1,5 +1,6 @@
 """What ``bench`` measures, group by group, and what comes of it, cell by cell."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -205,14 +206,29 @@ class Table(NamedTuple):
         return f"{self.group}, {self.dtype}, {counted(self.threads, 'thread')}"
 
 
+#: A time is steady if half of its rounds come so near to the least.
+SPREAD = 1.5
+
+#: With more cores than that lent to others, a call on all threads waits for the scheduler: by
+#: milliseconds, and in every round alike.
+BUSY = 0.3
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One measured number, with the times of each contestant: the package's first."""
+    """One measured number, with the times of each contestant: the package's first.
+
+    Attributes
+    ----------
+    busy : float
+        The cores that other programs kept busy meanwhile.
+    """
 
     table: Table
     shape: Shape
     operation: str
     times: dict[str, list[float]]
+    busy: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -224,3 +240,14 @@ class Cell:
     def best(self) -> str:
         """The name of the best peer."""
         return min(list(self.times)[1:], key=lambda name: min(self.times[name]))
+
+    @property
+    def spread(self) -> float:
+        """The median round / the least, of the two whose ratio it is: the larger of both."""
+        two = (next(iter(self.times.values())), self.times[self.best])
+        return max(statistics.median(rounds) / min(rounds) for rounds in two)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the ratio says something of the contestants, and not of the machine."""
+        return self.spread <= SPREAD and (self.table.threads <= 1 or self.busy <= BUSY)

@@ -61,24 +61,28 @@ def threads() -> dict[str, str]:
     return facts
 
 
-def busy_cores() -> float | None:
-    """How many cores other programs keep busy, over a quarter of a second; None if not known."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
+class BusyCores:
+    """How many cores other programs have kept busy since this was made."""
 
-    def ticks() -> tuple[int, int]:
+    STAT = Path("/proc/stat")
+
+    def __init__(self) -> None:
+        self.start = self._now()
+
+    def __call__(self) -> float | None:
+        """The mean until now; None if not known."""
+        if not self.STAT.exists():
+            return None
+        ticks, idle, own, seconds = (b - a for a, b in zip(self.start, self._now(), strict=True))
+        return max(0.0, (1 - idle / max(1, ticks)) * (os.cpu_count() or 1) - own / seconds)
+
+    def _now(self) -> tuple[float, ...]:
+        clocks = time.process_time(), time.perf_counter()
+        if not self.STAT.exists():
+            return clocks
         # The first line: user, nice, system, idle, iowait, …, in ticks of all cores together.
-        times = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
-        return sum(times), times[3] + times[4]
-
-    all_before, idle_before = ticks()
-    own, start = time.process_time(), time.perf_counter()
-    time.sleep(0.25)
-    own, seconds = time.process_time() - own, time.perf_counter() - start
-    all_after, idle_after = ticks()
-    idle = (idle_after - idle_before) / max(1, all_after - all_before)
-    return max(0.0, (1 - idle) * (os.cpu_count() or 1) - own / seconds)
+        ticks = [int(word) for word in self.STAT.read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(ticks), ticks[3] + ticks[4], *clocks
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""The picture of ``bench --plot``: a panel for each table, a dot for each ratio."""
+"""The picture of ``bench --plot``: a panel to a table, a dot to a ratio, faint if it is noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,9 @@ def draw(cells: Sequence[Cell], facts: dict[str, str], path: Path) -> None:
             panel.axvline(1, color="black", linewidth=1)
             for cell in cells:
                 if cell.table == table:
-                    panel.plot(cell.ratio, shapes.index(cell.shape), **MARKS[cell.operation])
+                    alpha = 1 if cell.steady else 0.25
+                    place = shapes.index(cell.shape)
+                    panel.plot(cell.ratio, place, alpha=alpha, **MARKS[cell.operation])
             panel.set_title(table.title, fontsize="medium")
             panel.set_xlabel(GROUPS[table.group].ratio, fontsize="small")
             panel.tick_params(labelsize="small")

@@ -47,7 +47,7 @@ from numba_linear.cpu import caches, launch
 
 assert not launch.younger_than_python()
 assert not launch.forked
-assert info.busy_cores() is None
+assert info.BusyCores()() is None
 assert caches.quota() is None
 assert {size.source for size in caches.cache_sizes().values()} == {
     "assumed, as the system does not tell"
