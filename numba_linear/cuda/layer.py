@@ -20,7 +20,7 @@ class CudaUnavailableError(RuntimeError):
     """CUDA can not be used here; the message says what is missing and how to get it."""
 
 
-INSTALL = "install it with: pip install 'numba-linear[cuda]' (for CUDA 12, [cuda12])"
+INSTALL = "install it with, in a clone: pip install -e '.[cuda]' (for CUDA 12, [cuda12])"
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def no_extra(monkeypatch):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_without_the_extra(call, no_extra):
-    words = r"numba-cuda is not installed; .*pip install 'numba-linear\[cuda\]'"
+    words = r"numba-cuda is not installed; .*pip install -e '\.\[cuda\]'"
     with pytest.raises(nl.CudaUnavailableError, match=words):
         CALLS[call](np.ones((2, 2)))
 
