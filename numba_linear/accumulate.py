@@ -71,6 +71,13 @@ class Accumulator(NamedTuple):
     q full leaves of 256 samples, level 0 is the leaf under way, and level 1 + j the sum of 2^j
     leaves that waits for its neighbour, for each bit j of q that is 1; of other levels what they
     hold is not read. 256 · 2^(levels - 1) samples are the most, and their sum is in level 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_linear import accumulator
+    >>> accumulator(np.zeros((1, 2)), 256)
+    Accumulator(weight=array([[[0., 0.]]]), bias=array([[0.]]), samples=array([0]))
     """
 
     weight: Array

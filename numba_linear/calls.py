@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numba import config, types
 
-from numba_linear.jit.private import compiler_lock
 from numba_linear.operand import Operand
 
 Call = Callable[..., int]
@@ -19,7 +18,7 @@ Calls = dict[np.dtype[Any], Call]
 
 def call_of(run: Any, kind: types.Type, calls: Calls) -> Call:
     """A call of `entry` for a dtype, to be kept in the table `calls`."""
-    return interpreted_call(run, calls) if interprets() else compiled(run, Operand(kind))
+    return interpreted_call(run, calls) if interprets() else run.resident.entry(Operand(kind))
 
 
 def interprets() -> bool:
@@ -32,16 +31,6 @@ def interprets() -> bool:
     from numba_linear import equations  # by its first user, for they define much
 
     return not hasattr(equations.contract, "py_func")
-
-
-def compiled(run: Any, first: Operand) -> Call:
-    """Compiled code; while it is told not to compile, Numba would fail half way."""
-    with compiler_lock:
-        told, config.DISABLE_JIT = config.DISABLE_JIT, 0
-        try:
-            return run.resident.entry(first)
-        finally:
-            config.DISABLE_JIT = told
 
 
 def interpreted_call(run: Any, calls: Calls) -> Call:

@@ -110,22 +110,21 @@ def again(
     operation = call.__name__
     optional = checks.OPTIONAL.get(operation, ())
     given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
-    with ends_at_the_call(operation):
-        outs = {} if out is None else {"out": out}
-        if operation == "backward" and outs:
-            checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
-            outs = {f"out.{name}": a for name, a in out._asdict().items()}
-            if inputs["w"] is None:
-                checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
-        plain = settle(
-            run, calls, operation, words.get("reduction", "mean"), given, outs, parallel, refusal
-        )
-        if operation == "backward" and outs:
-            fields: Any = (plain.get(f"out.{name}") for name in Gradients._fields)
-            words["out"] = Gradients(*fields)
-        elif outs:
-            words["out"] = plain["out"]
-        result = call(**{n: plain.get(n) for n in inputs}, **words, parallel=parallel)
+    outs = {} if out is None else {"out": out}
+    if operation == "backward" and outs:
+        checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
+        outs = {f"out.{name}": a for name, a in out._asdict().items()}
+        if inputs["w"] is None:
+            checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+    plain = settle(
+        run, calls, operation, words.get("reduction", "mean"), given, outs, parallel, refusal
+    )
+    if operation == "backward" and outs:
+        fields: Any = (plain.get(f"out.{name}") for name in Gradients._fields)
+        words["out"] = Gradients(*fields)
+    elif outs:
+        words["out"] = plain["out"]
+    result = call(**{n: plain.get(n) for n in inputs}, **words, parallel=parallel)
     return result if out is None else out
 
 
@@ -251,7 +250,8 @@ def forward(
     except REFUSED as error:
         refusal = error
     inputs = {"x": x, "w": w, "b": b}
-    return again(forward, run_forward, FORWARD, refusal, inputs, out, parallel)
+    with ends_at_the_call("forward"):
+        return again(forward, run_forward, FORWARD, refusal, inputs, out, parallel)
 
 
 def grad_input(
@@ -307,7 +307,8 @@ def grad_input(
     except REFUSED as error:
         refusal = error
     inputs = {"g": g, "w": w}
-    return again(grad_input, run_grad_input, GRAD_INPUT, refusal, inputs, out, parallel)
+    with ends_at_the_call("grad_input"):
+        return again(grad_input, run_grad_input, GRAD_INPUT, refusal, inputs, out, parallel)
 
 
 def grad_weight(
@@ -377,9 +378,10 @@ def grad_weight(
     except REFUSED as error:
         refusal = error
     inputs, run = {"g": g, "x": x}, run_grad_weight
-    return again(
-        grad_weight, run, GRAD_WEIGHT, refusal, inputs, out, parallel, reduction=reduction
-    )
+    with ends_at_the_call("grad_weight"):
+        return again(
+            grad_weight, run, GRAD_WEIGHT, refusal, inputs, out, parallel, reduction=reduction
+        )
 
 
 def grad_bias(
@@ -435,7 +437,10 @@ def grad_bias(
     except REFUSED as error:
         refusal = error
     inputs, run = {"g": g}, run_grad_bias
-    return again(grad_bias, run, GRAD_BIAS, refusal, inputs, out, parallel, reduction=reduction)
+    with ends_at_the_call("grad_bias"):
+        return again(
+            grad_bias, run, GRAD_BIAS, refusal, inputs, out, parallel, reduction=reduction
+        )
 
 
 def backward(
@@ -519,7 +524,8 @@ def backward(
     except (*REFUSED, ValueError) as error:
         refusal = error
     inputs, run = {"g": g, "x": x, "w": w}, run_backward
-    return again(backward, run, BACKWARD, refusal, inputs, out, parallel, reduction=reduction)
+    with ends_at_the_call("backward"):
+        return again(backward, run, BACKWARD, refusal, inputs, out, parallel, reduction=reduction)
 
 
 # --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import inspect
 import sys
 
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.errors import UnsupportedError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
@@ -40,6 +40,16 @@ def no_collection():
     finally:
         if was_on:
             gc.enable()
+
+
+@contextlib.contextmanager
+def told_to_compile():
+    """While Numba is told not to compile, it would fail half way."""
+    told, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        yield
+    finally:
+        config.DISABLE_JIT = told
 
 
 class CompileTime(types.Type):
@@ -150,7 +160,7 @@ class Resident:
             reason = missing_threads()
             if reason:
                 raise RuntimeError(f"numba_linear: Numba can start no threads ({reason})")
-        with compiler_lock, no_collection(), uninterrupted():
+        with compiler_lock, no_collection(), uninterrupted(), told_to_compile():
             args = self.typed(first).args
             if self.cached is None:
                 self.cached = self.enable_caching()

@@ -146,16 +146,16 @@ THE_ONLY_THREAD = """
 import ctypes
 import time
 
-from numba_linear.cpu.launch import give, only_thread, take
+from numba_linear.cpu.launch import lock_threads, only_thread, unlock_threads
 
 
 @njit(nogil=True)
 def takes(count):
     taken = 0
     for _ in range(count):
-        if take():
+        if lock_threads():
             taken += 1
-            give()
+            unlock_threads()
     return taken
 
 
