@@ -2,7 +2,7 @@
 
 from numba_linear.codes import FINE, PARALLEL, SERIAL, WANTS_THREADS
 from numba_linear.cpu.contract import contract_alone
-from numba_linear.cpu.plan import MANY, is_small, is_strided, threads_pay
+from numba_linear.cpu.plan import MANY, SMALL, STRIDED, is_small, path_of, threads_pay
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.small import contract_small
 from numba_linear.cpu.strided import contract_strided
@@ -20,10 +20,11 @@ def contract(tiling, problem: Problem, mode) -> int:
     """
     if problem.rows == 0 or problem.cols == 0:
         return FINE
-    if is_small(tiling, problem):
+    path = path_of(tiling, problem)
+    if path == SMALL:
         contract_small(tiling, problem)
         return FINE
-    if is_strided(tiling, problem):
+    if path == STRIDED:
         return contract_strided(tiling, problem)
     if mode == PARALLEL or (mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)):
         address = on_threads(tiling)

@@ -57,8 +57,8 @@ from numba_linear.jit.compiler import inlined
 
 #: Paths: few multiply-adds (`small.py`), a C or bias with strides (`strided.py`), by Cᵀ
 #: (`transposed.py`), one row by pairs of leaves (`leaf_pairs.py`), one row and a few (`gemv.py`,
-#: two ways), and the five loops (`driver.py`).
-SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES = range(7)
+#: two ways), and the five loops (`driver.py`). The last five are for a CONTIGUOUS C and bias.
+SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(8)
 
 
 # --------------------------------------------------------------------------------------
@@ -68,12 +68,10 @@ SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES = range(7)
 
 @inlined
 def path_of(tiling, problem):
-    """The path on one thread, by the first that applies."""
+    """SMALL, STRIDED, or CONTIGUOUS, which threads may share and `path_of_rows` then divides."""
     if is_small(tiling, problem):
         return SMALL
-    if is_strided(tiling, problem):
-        return STRIDED
-    return path_of_rows(tiling, problem)
+    return STRIDED if is_strided(tiling, problem) else CONTIGUOUS
 
 
 @inlined

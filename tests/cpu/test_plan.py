@@ -10,6 +10,7 @@ from numba import njit
 from numba_linear.cpu.machine import tiling_of, vector_bytes
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
+    CONTIGUOUS,
     DOTS,
     MANY,
     PAIRS,
@@ -22,6 +23,7 @@ from numba_linear.cpu.plan import (
     panel_of,
     parts_for,
     path_of,
+    path_of_rows,
     splits_k,
     terms_of_part,
     threads_pay,
@@ -52,8 +54,15 @@ def problem_of(size, operation, K, n, m):
 
 
 @njit
+def planned(tiling, problem):
+    """As `engine.contract` and `contract_alone` ask."""
+    path = path_of(tiling, problem)
+    return path_of_rows(tiling, problem) if path == CONTIGUOUS else path
+
+
+@njit
 def path(like, operation, K, n, m):
-    return path_of(tiling_of(like), problem_of(like.itemsize, operation, K, n, m))
+    return planned(tiling_of(like), problem_of(like.itemsize, operation, K, n, m))
 
 
 @njit
@@ -62,7 +71,7 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
     a, b = Matrix(0, terms * size, size), Matrix(0, terms * size, size)
     after = Epilogue(bias, bias_step, 0.0)
     problem = Problem(a, b, Matrix(0, cols * c_col, c_col), rows, cols, terms, after)
-    return path_of(tiling_of(like), problem)
+    return planned(tiling_of(like), problem)
 
 
 @pytest.mark.parametrize(
