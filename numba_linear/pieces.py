@@ -35,7 +35,7 @@ from numba_linear.cpu.onward import go_on, go_on_few, merge, total, wants_thread
 from numba_linear.cpu.plan import takes_leaf
 from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
 from numba_linear.cpu.rule import LEAF
-from numba_linear.cpu.tuning import STRIP_FEW
+from numba_linear.cpu.tuning import STRIP_FEW, STRIP_WORK
 from numba_linear.entry import (
     NO_STRIDE,
     UNSURE,
@@ -64,9 +64,6 @@ from numba_linear.operand import (
     stride,
     writable,
 )
-
-#: Multiply-adds up to which a call inside `@njit` is done at once.
-AT_ONCE = 1 << 16
 
 
 @inlined
@@ -265,7 +262,7 @@ def accumulate_of_samples(
     """A few samples, of a batch of one dimension, of few features: done at once. UNSURE for what
     is not quickly seen to be right: `run_accumulate` decides."""
     K, levels, m, n, size = g.rows, weight.levels, weight.rows, weight.cols, item_bytes(tiling)
-    if K < 1 or K > STRIP_FEW or m * n * K > AT_ONCE or levels < 1 or samples.levels != 1:
+    if K < 1 or K > STRIP_FEW or m * n * K > STRIP_WORK or levels < 1 or samples.levels != 1:
         return UNSURE
     if g.at.col != size or x.at.col != size:
         return UNSURE

@@ -110,6 +110,9 @@ ROWS_STRETCH, ROWS_PREFETCH = 8 << 10, 2
 #: which the processor prefetches by itself.
 STRIP_TERMS, STRIP_BYTES, STRIP_FEW = 64, 64 << 10, 8
 
+#: Multiply-adds up to which `accumulate` inside `@njit` is done at the call, without the engine.
+STRIP_WORK = 1 << 16
+
 # --- Few multiply-adds --------------------------------------------------------------------------
 
 #: Multiply-adds up to which the equation's own loops are quicker than the engine, each sum

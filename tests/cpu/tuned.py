@@ -64,6 +64,7 @@ PACKED = {
     "STRIP_TERMS": ALWAYS,
     "STRIP_BYTES": 0,
     "STRIP_FEW": 0,
+    "STRIP_WORK": NEVER,
 }
 #: Few multiply-adds without a bound; else tiles of other heights, nothing packed.
 IN_PLACE = {
