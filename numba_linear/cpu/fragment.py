@@ -13,6 +13,9 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `outer_inside(acc, a, …, b, cols)`  the same, of which no b[c] beyond cols is read
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
+`chain_columns(acc, a, b, b_row,    acc[r, c] ← fma(a[p], b[r · apart + c, p], acc[r, c]) for the
+apart)`                             terms p that 128 bits hold, contiguous in A and B
+`chain_last_columns(…, count)`      the same for the last `count` of them
 `add(left, right)`                  left + right
 `add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
@@ -270,6 +273,63 @@ def chain(typingctx, acc, a, t):
     return acc(acc, types.intp, t), codegen
 
 
+def chain_terms(e, fragment, a, b, b_row, apart, first=None):
+    """The terms of `chain_columns`, or those from `first` on.
+
+    128 bits of each row of B are loaded into a part of a register, so that the transposing stays
+    within these parts.
+    """
+    builder, lanes = e.builder, e.shape.columns
+    terms = some_terms(e.shape).columns
+    numbers = Emitter(builder, e.shape.of(1, terms))
+    scalars = [
+        e.aligned(builder.load(e.at(a, ir.Constant(INT64, e.shape.size), p, e.scalar)))
+        for p in range(terms)
+    ]
+    apart, sums = builder.mul(b_row, apart), []
+    for s, acc in enumerate(e.unpack(fragment)):
+        rows = [[] for _ in range(terms)]
+        for r in range(lanes):
+            if r % 4 == 0:
+                offset = builder.mul(b_row, ir.Constant(INT64, r))
+                offset = builder.add(offset, builder.mul(apart, ir.Constant(INT64, s)))
+                start = e.opaque(builder.add(b, offset))
+            rows[r % terms].append(numbers.load(e.at(start, b_row, r % 4, numbers.vector)))
+        columns = exchange(e, [joined(e, parts) for parts in rows], 1)
+        if first is None:
+            for number, column in zip(scalars, columns, strict=True):
+                acc = e.fma(e.splat(number), column, acc)
+        else:
+            slot = cgutils.alloca_once_value(builder, acc)
+            for p in range(1, terms):  # at least the first term was done before
+                with builder.if_then(builder.icmp_signed(">=", ir.Constant(INT64, p), first)):
+                    acc = e.fma(e.splat(scalars[p]), columns[p], builder.load(slot))
+                    builder.store(acc, slot)
+            acc = builder.load(slot)
+        sums.append(acc)
+    return e.pack(sums)
+
+
+@intrinsic
+def chain_columns(typingctx, acc, a, b, b_row, apart):
+    def codegen(context, builder, sig, args):
+        return chain_terms(Emitter(builder, acc), *args)
+
+    return acc(acc, *[types.intp] * 4), codegen
+
+
+@intrinsic
+def chain_last_columns(typingctx, acc, a, b, b_row, apart, count):
+    """With fewer terms than 128 bits hold, the others having been done before."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        first = builder.sub(ir.Constant(INT64, some_terms(acc).columns), args[5])
+        return chain_terms(e, *args[:5], first)
+
+    return acc(acc, *[types.intp] * 5), codegen
+
+
 @intrinsic
 def chain_pairs(typingctx, acc, a, t):
     def codegen(context, builder, sig, args):
@@ -481,6 +541,33 @@ def put(typingctx, acc, c, c_row, rows, cols):
     return types.void(acc, *[types.intp] * 4), codegen
 
 
+def joined(e, parts):
+    """Vectors side by side, a power of two of them, as one."""
+    while len(parts) > 1:
+        parts = [
+            e.shuffle(x, y, range(2 * x.type.count))
+            for x, y in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    return parts[0]
+
+
+def exchange(e, rows, step):
+    """The transpose of rows, in groups of `step` columns; within 128 bits where that is 1."""
+    n = rows[0].type.count
+    within = 16 // e.shape.size if step == 1 else n
+    evens = [
+        s + i + j + k
+        for i in range(0, n, within)
+        for s in (0, n)
+        for j in range(0, within, 2 * step)
+        for k in range(step)
+    ]
+    for _ in range(len(rows).bit_length() - 1):
+        pairs = list(zip(rows[::2], rows[1::2], strict=True))
+        rows = [e.shuffle(x, y, [j + odd for j in evens]) for odd in (0, step) for x, y in pairs]
+    return rows
+
+
 def read_columns(e, a, row_offset, cols=None):
     """The columns of a matrix whose row r lies at a + row_offset(r), as rows: square after square
     of its rows."""
@@ -490,15 +577,7 @@ def read_columns(e, a, row_offset, cols=None):
     for first in range(0, e.shape.columns, n):
         more = read_square(square, a, lambda r, first=first: row_offset(first + r), cols)
         rows = [[*x, y] for x, y in zip(rows, more, strict=True)]
-    while len(rows[0]) > 1:
-        rows = [
-            [
-                e.shuffle(x, y, range(2 * x.type.count))
-                for x, y in zip(parts[::2], parts[1::2], strict=True)
-            ]
-            for parts in rows
-        ]
-    return e.pack([row for (row,) in rows])
+    return e.pack([joined(e, parts) for parts in rows])
 
 
 def read_square(e, a, row_offset, cols):
@@ -521,37 +600,16 @@ def read_square(e, a, row_offset, cols):
         address = e.builder.add(e.builder.add(a, offset), row_offset(r))
         return half.load(e.builder.inttoptr(address, half.vector.as_pointer()), masks[h])
 
-    def evens(step):
-        """Of two rows, the even groups of `step` columns within `within` columns each."""
-        within = part if step == 1 else n
-        return [
-            s + i + j + k
-            for i in range(0, n, within)
-            for s in (0, n)
-            for j in range(0, within, 2 * step)
-            for k in range(step)
-        ]
-
-    def exchange(rows, step):
-        for _ in range(len(rows).bit_length() - 1):
-            pairs = list(zip(rows[::2], rows[1::2], strict=True))
-            rows = [
-                e.shuffle(x, y, [j + odd for j in evens(step)])
-                for odd in (0, step)
-                for x, y in pairs
-            ]
-        return rows
-
     groups = [[] for _ in range(halves)]
     for r in range(0, n, halves * part):
         for h in range(halves):  # before other rows evict these: 94 us to 91 at (1, 1024, 1024)
-            rows = [[read(h, r + i + k * part) for k in range(halves)] for i in range(part)]
-            if halves == 2:
-                rows = [[e.shuffle(x, y, list(range(n)))] for x, y in rows]
-            groups[h].append(exchange([x for (x,) in rows], 1))
+            rows = [
+                joined(e, [read(h, r + i + k * part) for k in range(halves)]) for i in range(part)
+            ]
+            groups[h].append(exchange(e, rows, 1))
     columns = []
     for half_groups in groups:
-        by_column = [exchange(list(group), part) for group in zip(*half_groups, strict=True)]
+        by_column = [exchange(e, list(group), part) for group in zip(*half_groups, strict=True)]
         columns += [x for i in range(len(half_groups)) for x in [c[i] for c in by_column]]
     return columns
 

@@ -163,6 +163,14 @@ def column(typingctx, tiling, rows):
 
 
 @intrinsic(prefer_literal=True)
+def short_vectors(typingctx, tiling, rows):
+    """So many rows of a vector of 256 bits at most."""
+    if isinstance(rows, types.IntegerLiteral):
+        shape = tiling.of(rows.literal_value, min(tiling.columns // 2, 32 // tiling.size))
+        return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
 def tile(typingctx, tiling, rows, vectors):
     """So many rows of vectors, or of half a vector for -2."""
     if isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral):

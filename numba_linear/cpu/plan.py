@@ -7,7 +7,7 @@ files) decides nothing. All paths give the same bits.
 
 from typing import NamedTuple
 
-from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of
+from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of, terms_of
 from numba_linear.cpu.machine import (
     LINE,
     PAGE,
@@ -17,6 +17,7 @@ from numba_linear.cpu.machine import (
     block_levels,
     heights,
     least_height,
+    short_vectors,
 )
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import (
@@ -38,6 +39,8 @@ from numba_linear.cpu.tuning import (
     PACK_A_PANELS_EVICT,
     READ,
     SAVED,
+    SHORT_ROW,
+    SMALL_EVICT,
     SMALL_PACKED,
     SPLIT_K_BYTES,
     SPLIT_K_LEAVES,
@@ -93,7 +96,7 @@ def is_small(tiling, problem):
     work = rows * cols * (terms + 2)
     if terms > LEAF or work > VECTOR_WORK:
         return False
-    return work <= FEW_WORK or fills_vectors(tiling, problem)
+    return work <= FEW_WORK or by_short(tiling, problem) or fills_vectors(tiling, problem)
 
 
 @inlined
@@ -104,7 +107,8 @@ def fills_vectors(tiling, problem):
     if c.col != size or 2 * cols < lanes or (epilogue.bias and epilogue.step != size):
         return False
     if b.row == size:
-        return rows >= 4 or cols >= lanes
+        evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
+        return rows >= 4 or (cols >= lanes and not evict)
     pays = rows * cols * (terms + 2) > FEW_WORK and rows >= 4 and cols >= lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
 
@@ -131,6 +135,16 @@ def by_transpose(tiling, problem):
         and -rows % lanes * 8 <= rows
         and b.row % PAGE != 0
     )
+
+
+@inlined
+def by_short(tiling, problem):
+    """Whether one row of A meets a B of short rows, the terms of both being contiguous."""
+    a, b, _, rows, cols, terms, _ = problem
+    size, vector = item_bytes(tiling), short_vectors(tiling, 1)
+    few = rows == 1 and b.row <= SHORT_ROW and terms <= LEAF
+    enough = cols >= columns_of(vector) and terms >= terms_of(vector)
+    return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
 
 
 @inlined

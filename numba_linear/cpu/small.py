@@ -18,8 +18,9 @@ from numba_linear.cpu.fragment import (
 from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number, transposed
 from numba_linear.cpu.pack import pack_b
-from numba_linear.cpu.plan import fills_vectors
+from numba_linear.cpu.plan import by_short, fills_vectors
 from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -28,7 +29,9 @@ from numba_linear.jit.resident import resident
 @inlined
 def contract_small(tiling, problem):
     """The problem, with A, B, C and the bias of any strides."""
-    if fills_vectors(tiling, problem):
+    if by_short(tiling, problem):
+        contract_short(tiling, problem)
+    elif fills_vectors(tiling, problem):
         contract_in_vectors(tiling, problem)
     else:
         contract_in_columns(tiling, problem)

@@ -73,6 +73,9 @@ PREFETCH_TILES = 8
 #: B's squares. (13, 1023, 1023) takes 572 us instead of 940, float64; more rows are slower so.
 DOT_ROWS = 16
 
+#: Bytes between B's rows up to which one row of A takes them 128 bits at a time.
+SHORT_ROW = 2 << 10
+
 #: Columns of B that `gemv_dot` takes at once on each side, at least; a power of two, up to 64
 #: bytes. Two chains of AVX2's 4 lanes of float64 do not hide their latency: (1, 1024, 1024)
 #: forward takes 182 us there instead of 235.
@@ -119,6 +122,11 @@ STRIP_WORK = 1 << 16
 #: counting as two more; where they fill vectors; and bytes of B's columns that are transposed on
 #: the stack.
 FEW_WORK, VECTOR_WORK, SMALL_PACKED = 1000, 140000, 16384
+
+#: Bytes between B's rows from which on, in multiples, fewer rows of A than a tile has leave it to
+#: `gemv_rows`, where the rows fill more than the sets of L1 that they share: (1, 64, 1024)
+#: grad_input in float32 takes 2.9 us instead of 15.
+SMALL_EVICT = 2048
 
 # --- By the transpose ---------------------------------------------------------------------------
 
