@@ -23,6 +23,7 @@ apart)`                             terms p that 128 bits hold, contiguous in A 
 `load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment, which are as
                                     long or, a power of two, longer
+`load_terms(shape, a, a_row)`       the columns that 128 bits of a matrix's rows hold
 `load_columns_of_pairs(…)`          the same, of every row a part and another beside it
 `load_inside(shape, a, a_row, …)`   rows of a matrix, of which nothing outside a window is read
 `load_cols(shape, a, a_row, cols)`  the same, of which nothing beyond cols is read
@@ -274,28 +275,15 @@ def chain(typingctx, acc, a, t):
 
 
 def chain_terms(e, fragment, a, b, b_row, apart, first=None):
-    """The terms of `chain_columns`, or those from `first` on.
-
-    128 bits of each row of B are loaded into a part of a register, so that the transposing stays
-    within these parts.
-    """
-    builder, lanes = e.builder, e.shape.columns
-    terms = some_terms(e.shape).columns
-    numbers = Emitter(builder, e.shape.of(1, terms))
+    """The terms of `chain_columns`, or those from `first` on."""
+    builder, terms = e.builder, some_terms(e.shape).columns
     scalars = [
         e.aligned(builder.load(e.at(a, ir.Constant(INT64, e.shape.size), p, e.scalar)))
         for p in range(terms)
     ]
     apart, sums = builder.mul(b_row, apart), []
     for s, acc in enumerate(e.unpack(fragment)):
-        rows = [[] for _ in range(terms)]
-        for r in range(lanes):
-            if r % 4 == 0:
-                offset = builder.mul(b_row, ir.Constant(INT64, r))
-                offset = builder.add(offset, builder.mul(apart, ir.Constant(INT64, s)))
-                start = e.opaque(builder.add(b, offset))
-            rows[r % terms].append(numbers.load(e.at(start, b_row, r % 4, numbers.vector)))
-        columns = exchange(e, [joined(e, parts) for parts in rows], 1)
+        columns = read_terms(e, builder.add(b, builder.mul(apart, ir.Constant(INT64, s))), b_row)
         if first is None:
             for number, column in zip(scalars, columns, strict=True):
                 acc = e.fma(e.splat(number), column, acc)
@@ -568,6 +556,22 @@ def exchange(e, rows, step):
     return rows
 
 
+def read_terms(e, a, a_row):
+    """The columns of a matrix that 128 bits of its rows hold, as vectors.
+
+    A row's 128 bits are loaded into a part of a register, so that the transposing stays within
+    these parts.
+    """
+    builder, terms = e.builder, some_terms(e.shape).columns
+    numbers = Emitter(builder, e.shape.of(1, terms))
+    rows = [[] for _ in range(terms)]
+    for r in range(e.shape.columns):
+        if r % 4 == 0:
+            start = e.opaque(builder.add(a, builder.mul(a_row, ir.Constant(INT64, r))))
+        rows[r % terms].append(numbers.load(e.at(start, a_row, r % 4, numbers.vector)))
+    return exchange(e, [joined(e, parts) for parts in rows], 1)
+
+
 def read_columns(e, a, row_offset, cols=None):
     """The columns of a matrix whose row r lies at a + row_offset(r), as rows: square after square
     of its rows."""
@@ -623,6 +627,17 @@ def load_columns(typingctx, square, a, a_row):
         )
 
     return square.fragment(square, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_terms(typingctx, shape, a, a_row):
+    """Of so many rows as the shape has columns."""
+    result = Fragment(shape.dtype, some_terms(shape).columns, shape.columns)
+
+    def codegen(context, builder, sig, args):
+        return Emitter(builder, result).pack(read_terms(Emitter(builder, shape), *args[1:]))
+
+    return result(shape, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -140,9 +140,9 @@ def by_transpose(tiling, problem):
 @inlined
 def by_short(tiling, problem):
     """Whether one row of A meets a B of short rows, the terms of both being contiguous."""
-    a, b, _, rows, cols, terms, _ = problem
+    a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1)
-    few = rows == 1 and b.row <= SHORT_ROW and terms <= LEAF
+    few = rows == 1 and b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
     enough = cols >= columns_of(vector) and terms >= terms_of(vector)
     return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
 

@@ -10,7 +10,6 @@ from numba_linear.cpu.fragment import (
     chain_columns,
     chain_last_columns,
     columns_of,
-    finish,
     item_bytes,
     load,
     rows_of,
@@ -29,17 +28,15 @@ def contract_short(tiling, problem: Problem):
     lanes = columns_of(short_vectors(tiling, 1))
     if problem.cols >= 4 * lanes:
         short_columns(short_vectors(tiling, 4), problem, lanes)
-    elif problem.cols > lanes:
+    else:  # of one vector of columns, the same twice
         short_columns(short_vectors(tiling, 2), problem, min(lanes, problem.cols - lanes))
-    else:
-        short_columns(short_vectors(tiling, 1), problem, lanes)
 
 
 @inlined
 def short_columns(shape, problem, apart):
     """Vectors of C's columns, `apart` from one to the next. The last begin early, and compute some
     columns again, the same bits."""
-    a, b, c, rows, cols, terms, epilogue = problem
+    a, b, c, _, cols, terms, epilogue = problem
     size, step = item_bytes(shape), terms_of(shape)
     taken = (rows_of(shape) - 1) * apart + columns_of(shape)
     whole = terms // step * step
@@ -53,4 +50,4 @@ def short_columns(shape, problem, apart):
             acc = chain_last_columns(acc, a.at + p, bt + p, b.row, apart, terms - whole)
         if epilogue.bias:
             acc = add(acc, load(shape, epilogue.bias + j * size, apart * size))
-        store(finish(acc, 0, epilogue.divisor), c.at + j * size, apart * size)
+        store(acc, c.at + j * size, apart * size)

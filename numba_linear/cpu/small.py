@@ -17,9 +17,9 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number, transposed
-from numba_linear.cpu.pack import pack_b
+from numba_linear.cpu.pack import pack_b, pack_b_short
 from numba_linear.cpu.plan import by_short, fills_vectors
-from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
 from numba_linear.jit.compiler import inlined
@@ -39,23 +39,19 @@ def contract_small(tiling, problem):
 
 @resident
 def contract_in_vectors(tiling, problem: Problem):
-    _, b, _, rows, cols, _, _ = problem
-    lanes, packed = columns_of(tiling) // 2, scratch(SMALL_PACKED)
-    if b.row != item_bytes(tiling):
-        if cols >= 2 * lanes:
-            in_packed_vectors(tiling, tile(tiling, 4, 2), problem, packed)
-        else:
-            in_packed_vectors(tiling, tile(tiling, 4, 1), problem, packed)
-    elif rows < 4 and cols >= 2 * lanes:
-        in_vectors(tile(tiling, 1, 2), problem)
+    rows, cols, lanes, packed = problem.rows, problem.cols, columns_of(tiling) // 2, 0
+    if problem.b.row != item_bytes(tiling):
+        packed = scratch(SMALL_PACKED)
+    if rows < 4 and cols >= 2 * lanes:
+        in_vectors(tiling, tile(tiling, 1, 2), problem, packed)
     elif rows < 4:
-        in_vectors(tile(tiling, 1, 1), problem)
+        in_vectors(tiling, tile(tiling, 1, 1), problem, packed)
     elif cols >= 2 * lanes:
-        in_vectors(tile(tiling, 4, 2), problem)
+        in_vectors(tiling, tile(tiling, 4, 2), problem, packed)
     elif cols >= lanes:
-        in_vectors(tile(tiling, 4, 1), problem)
+        in_vectors(tiling, tile(tiling, 4, 1), problem, packed)
     else:
-        in_vectors(tile(tiling, 4, -2), problem)
+        in_vectors(tiling, tile(tiling, 4, -2), problem, packed)
 
 
 @resident
@@ -76,34 +72,28 @@ def contract_in_columns(tiling, problem: Problem):
 
 
 @inlined
-def in_packed_vectors(tiling, shape, problem, packed):
-    """As `in_vectors`, of a B that is transposed before, as many columns as the shape has."""
-    a, b, c, rows, cols, terms, epilogue = problem
-    width, size = columns_of(shape), item_bytes(shape)
-    for next_column in range(0, cols, width):
-        j = min(next_column, cols - width)
-        pack_b(tiling, from_number(b, j, 0), width, terms, width, packed)
-        part, c_part = Matrix(packed, size, width * size), from_number(c, 0, j)
-        bias = epilogue.bias + j * size if epilogue.bias else 0
-        after = Epilogue(bias, size, epilogue.divisor)
-        in_vectors(shape, Problem(a, part, c_part, rows, width, terms, after))
-
-
-@inlined
-def in_vectors(shape, problem):
-    """Some rows of C at a time, in vectors of its columns. The last begin early, and compute some
-    numbers again, the same bits."""
+def in_vectors(tiling, shape, problem, packed):
+    """Vectors of C's columns, some rows at a time; B's columns, where their terms are contiguous,
+    are transposed before, to `packed`. The last begin early, and compute some numbers again, the
+    same bits."""
     a, b, c, rows, cols, terms, epilogue = problem
     height, width, size = rows_of(shape), columns_of(shape), item_bytes(shape)
-    for next_row in range(0, rows, height):
-        r = min(next_row, rows - height)
-        for next_column in range(0, cols, width):
-            j = min(next_column, cols - width)
-            acc = zero(shape)
-            at, bt = a.at + r * a.row, b.at + j * size
+    for next_column in range(0, cols, width):
+        j = min(next_column, cols - width)
+        part = from_number(b, j, 0)
+        if packed:
+            # of float64, two terms at a time take longer than whole squares
+            if size == 4 and terms >= 4:
+                pack_b_short(tiling, part, terms, width, packed)
+            else:
+                pack_b(tiling, part, width, terms, width, packed)
+            part = Matrix(packed, size, width * size)
+        bias = epilogue.bias + j * size if epilogue.bias else 0
+        for next_row in range(0, rows, height):
+            r = min(next_row, rows - height)
+            acc, at = zero(shape), a.at + r * a.row
             for p in range(terms):
-                acc = outer(acc, at + p * a.col, a.row, bt + p * b.col)
-            bias = epilogue.bias + j * size if epilogue.bias else 0
+                acc = outer(acc, at + p * a.col, a.row, part.at + p * part.col)
             acc = finish(acc, bias, epilogue.divisor)
             store(acc, c.at + r * c.row + j * size, c.row)
 

@@ -20,6 +20,7 @@ from numba_linear.cpu.plan import (
     TILES,
     TRANSPOSED,
     blocks_for,
+    by_short,
     panel_of,
     parts_for,
     path_of,
@@ -30,7 +31,16 @@ from numba_linear.cpu.plan import (
     tile_height,
 )
 from numba_linear.cpu.problem import Epilogue, Problem
-from numba_linear.cpu.tuning import DOT_ROWS, EVICT, FEW_ROWS, FEW_WORK, LAUNCH, VECTOR_WORK, WAYS
+from numba_linear.cpu.tuning import (
+    DOT_ROWS,
+    EVICT,
+    FEW_ROWS,
+    FEW_WORK,
+    LAUNCH,
+    SHORT_ROW,
+    VECTOR_WORK,
+    WAYS,
+)
 
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
 NAMES = {SMALL: "small", STRIDED: "strided", TRANSPOSED: "transposed"}
@@ -78,9 +88,12 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
     ("operation", "K", "n", "m", "wanted"),
     [
         (FORWARD, 1, 3, 3, SMALL),
-        (FORWARD, 1, FEW_WORK // 8 - 2, 8, SMALL),
-        (FORWARD, 1, FEW_WORK // 8 - 1, 8, DOTS),
-        (FORWARD, 1, 256, 64, DOTS),
+        (FORWARD, 2, FEW_WORK // 16 - 2, 8, SMALL),
+        (FORWARD, 2, FEW_WORK // 16 - 1, 8, DOTS),
+        (FORWARD, 1, 256, 64, SMALL),
+        (FORWARD, 1, 257, 64, DOTS),
+        (FORWARD, 1, 126, VECTOR_WORK // 128, SMALL),
+        (FORWARD, 1, 126, VECTOR_WORK // 128 + 1, DOTS),
         (FORWARD, 1, 1025, 64, DOTS),
         (FORWARD, 2, 1024, 64, DOTS),
         (FORWARD, DOT_ROWS, 1024, 100, DOTS),
@@ -106,6 +119,39 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_paths(dtype, operation, K, n, m, wanted):
     assert NAMES[path(np.empty(0, dtype), operation, K, n, m)] == NAMES[wanted]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_evict_each_other_are_not_small(dtype):
+    like = np.empty(0, dtype)
+    n = EVICT // like.itemsize
+    assert path(like, GRAD_INPUT, 1, n, WAYS) == SMALL
+    assert path(like, GRAD_INPUT, 1, n, WAYS + 1) == ROWS
+    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == SMALL
+    assert path(like, GRAD_INPUT, 1, n // 2, 2 * WAYS + 1) == ROWS
+    assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == TILES
+    assert path(like, GRAD_INPUT, 4, n, WAYS + 1) == SMALL
+
+
+@njit
+def short(like, rows, cols, terms, b_row, b_col):
+    size = like.itemsize
+    a, b, c = Matrix(0, 0, size), Matrix(0, b_row, b_col), Matrix(0, 0, size)
+    return by_short(tiling_of(like), Problem(a, b, c, rows, cols, terms, Epilogue(0, 0, 0.0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_row_from_short_rows(dtype):
+    """From one vector of at most 256 bits on, and from the terms on that 128 bits hold."""
+    like = np.empty(0, dtype)
+    size = like.itemsize
+    lanes, least = min(vector_bytes(), 32) // size, 16 // size
+    assert short(like, 1, lanes, least, SHORT_ROW, size)
+    assert not short(like, 2, lanes, least, SHORT_ROW, size)
+    assert not short(like, 1, lanes - 1, least, SHORT_ROW, size)
+    assert not short(like, 1, lanes, least - 1, SHORT_ROW, size)
+    assert not short(like, 1, lanes, least, SHORT_ROW + size, size)
+    assert not short(like, 1, lanes, least, SHORT_ROW, 2 * size)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
