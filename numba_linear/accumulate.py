@@ -196,6 +196,14 @@ def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = Non
     >>> d, whole = accumulated(acc), backward(g, x, None)
     >>> bool((d.weight == whole.weight).all() and (d.bias == whole.bias).all())
     True
+
+    There is room for 1024 samples, the next 256 · 2^j after 1000. More are refused:
+
+    >>> accumulate(acc, g, x)
+    Traceback (most recent call last):
+        ...
+    ValueError: accumulate: acc has 1000 samples and room for 1024, and g has 1000 more; wanted no
+        more than `accumulator` was asked for
     """
     refusal: Any
     try:

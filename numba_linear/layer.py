@@ -235,6 +235,14 @@ def forward(
     >>> forward(x, w, np.array([10.0, 20.0]))
     array([[ 8., 24.],
            [ 8., 33.]])
+
+    The weight has its out features first. Its transpose is refused:
+
+    >>> forward(x, w.T)
+    Traceback (most recent call last):
+        ...
+    ValueError: forward: x has shape (2, 3) and w has shape (3, 2); wanted x (…, n) and w (m, n)
+        with the same n
     """
     refusal: Any
     try:
@@ -292,6 +300,13 @@ def grad_input(
     >>> w = np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
     >>> grad_input(np.array([1.0, 10.0]), w)
     array([21., 10., -1.])
+
+    A list is not converted:
+
+    >>> grad_input([1.0, 10.0], w)
+    Traceback (most recent call last):
+        ...
+    TypeError: grad_input: g is of type list; wanted a NumPy ndarray of shape (…, m)
     """
     refusal: Any
     try:
@@ -363,6 +378,14 @@ def grad_weight(
     >>> grad_weight(g, x)
     array([[  6.5,   8.5,  10.5],
            [ 65. ,  85. , 105. ]])
+
+    An array of integers is not cast:
+
+    >>> grad_weight(g, np.array([[1, 2, 3], [4, 5, 6]]))
+    Traceback (most recent call last):
+        ...
+    TypeError: grad_weight: x has dtype int64; wanted float32 or float64: cast with
+        x.astype(g.dtype)
     """
     refusal: Any
     try:
@@ -423,6 +446,14 @@ def grad_bias(
     >>> from numba_linear import grad_bias
     >>> grad_bias(np.array([[1.0, 10.0], [3.0, 30.0]]))
     array([ 2., 20.])
+
+    No samples have no mean; their sum is 0:
+
+    >>> grad_bias(np.empty((0, 2)))
+    Traceback (most recent call last):
+        ...
+    ValueError: grad_bias: reduction 'mean' over an empty batch, g has shape (0, 2); wanted at
+        least one sample, or reduction 'sum'
     """
     refusal: Any
     try:
@@ -499,6 +530,14 @@ def backward(
            [10., 20., 30.]])
     >>> d.bias
     array([ 1., 10.])
+
+    g and x have the same batch. Nothing is broadcast:
+
+    >>> backward(np.ones((5, 2)), np.ones((1, 3)), w)
+    Traceback (most recent call last):
+        ...
+    ValueError: backward: g has shape (5, 2) and x has shape (1, 3); wanted g (…, m) and x (…, n)
+        with the same batch (…)
     """
     refusal: Any
     try:

@@ -539,6 +539,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> y.sum().backward()
     >>> w.grad.tolist()
     [[5.0, 7.0, 9.0], [5.0, 7.0, 9.0]]
+
+    A NumPy array is refused; `torch.from_numpy` makes a tensor of it:
+
+    >>> linear(x.numpy(), w)
+    Traceback (most recent call last):
+        ...
+    TypeError: linear: input is of type ndarray; wanted a torch.Tensor of shape (…, n)
     """
     if is_compiling():
         if in_transform():  # which operators fail in while compiled
