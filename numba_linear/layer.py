@@ -1,8 +1,7 @@
 """The linear layer and its gradients: the public calls, from Python and inside `@njit`.
 
-From Python a call goes straight to the compiled layer (`entry.py`). Only where that refuses,
-because it is not compiled for the dtype yet or because an argument is wrong, `settle` finds out
-why.
+A call from Python goes straight to the compiled layer (`entry.py`). If that refuses, because it is
+not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
 """
 
 from collections.abc import Callable, Hashable
@@ -53,7 +52,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Gradients(NamedTuple):
-    """What `backward` returns: ∂L/∂x, None for a network's first layer, ∂L/∂W and ∂L/∂b."""
+    """What `backward` returns: ∂L/∂x (None for a network's first layer), ∂L/∂W and ∂L/∂b."""
 
     input: Array
     weight: Array
@@ -189,8 +188,8 @@ def forward(
 ) -> Array:
     """y = W x + b for one sample or each of a batch; equations ① and ②.
 
-    y[k, i] = Σ_l w[i, l] · x[k, l] + b[i], summed by the rule in `numba_linear.equations`: a
-    sample's result does not depend on the batch that it is in.
+    y[k, i] = Σ_l w[i, l] · x[k, l] + b[i], summed by the rule in `numba_linear.equations`. A
+    sample's result does not depend on its batch.
 
     Parameters
     ----------
@@ -204,8 +203,7 @@ def forward(
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -220,11 +218,11 @@ def forward(
         Shapes that do not conform, or an `out` of another shape or dtype, read-only or
         overlapping.
     MemoryError
-        There is no memory to work in; what `out` holds is then not defined.
+        There is no working memory. The contents of `out` are then undefined.
     RuntimeError
         `parallel` is True, and Numba has no threading layer that it could start.
 
-    Inside `@njit` what the types show is a `numba.TypingError` with the same words.
+    Inside `@njit` a wrong type is a `numba.TypingError` with the same message.
 
     Examples
     --------
@@ -268,7 +266,7 @@ def grad_input(
     """∂L/∂x = g W; equation ⑫ for each sample.
 
     ∂L/∂x[k, l] = Σ_i g[k, i] · w[i, l], by the same summation rule as `forward`. It is never
-    averaged: each row goes back to its own sample.
+    averaged, since each row belongs to its own sample.
 
     Parameters
     ----------
@@ -280,8 +278,7 @@ def grad_input(
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -335,25 +332,24 @@ def grad_weight(
 ) -> Array:
     """∂L/∂W of one sample, or over a batch; equations ③ to ⑦.
 
-    One sample's is the outer product g[k, i] · x[k, l]; a batch's is their mean or sum over k, by
-    the same summation rule as `forward`.
+    For one sample it is the outer product g[k, i] · x[k, l], for a batch the mean or sum of these
+    over k, by the same summation rule as `forward`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : ndarray, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : ndarray, shape (m, n), or (…, m, n) without a reduction, optional
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -412,23 +408,22 @@ def grad_bias(
 ) -> Array:
     """∂L/∂b of one sample, or over a batch; equations ⑧ to ⑪.
 
-    One sample's is g itself (with +0 for -0, a sum of one term); a batch's is the mean or sum of g
-    over its samples, by the same summation rule as `forward`.
+    For one sample it is g itself (with +0 for -0, as in a sum of one term), for a batch the mean
+    or sum of g over the samples, by the same summation rule as `forward`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : ndarray, shape (m,), or (…, m) without a reduction, optional
         Takes the result. It may have any strides, and may not overlap g.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -484,33 +479,32 @@ def backward(
 ) -> Gradients:
     """All three gradients of one sample or a batch; equations ③ to ⑫.
 
-    The same bits as `grad_input`, `grad_weight` and `grad_bias` give.
+    The bits are those of `grad_input`, `grad_weight` and `grad_bias`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : ndarray, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     w : ndarray, shape (m, n), or None
-        The weight; None for a network's first layer, of which nobody wants ∂L/∂x.
+        The weight; None for a network's first layer, whose ∂L/∂x is not needed.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : Gradients, optional
         Three arrays that take the results; none may overlap an input or another of them. Without
         w its `input` is None.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
     Gradients
-        `input`, never reduced, `weight` and `bias`: `out`, or new arrays. Without w `input` is not
-        computed, and None.
+        `out`, or new arrays: `input`, which is never reduced, `weight` and `bias`. Without w
+        `input` is not computed, and None.
 
     Raises
     ------
