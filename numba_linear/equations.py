@@ -529,7 +529,7 @@ def grad_weight(g, x, reduction="mean"):
     g : array, shape (K, m)
     x : array, shape (K, n)
     reduction : {"mean", "sum", "none"}
-        "none" leaves the samples apart.
+        "none" keeps the samples separate.
 
     Returns
     -------
@@ -546,7 +546,7 @@ def grad_bias(g, reduction="mean"):
     ----------
     g : array, shape (K, m)
     reduction : {"mean", "sum", "none"}
-        "none" leaves the samples apart.
+        "none" keeps the samples separate.
 
     Returns
     -------

@@ -565,9 +565,9 @@ def backward(
 # Inside @njit
 # --------------------------------------------------------------------------------------
 #
-# Each overload checks the types while compiling. What it gives Numba to compile is as little as
-# can be, for every caller compiles it anew: what does at once what is seen to be right, the call
-# of a resident function that takes anything, and the errors.
+# Each overload checks the types while compiling. It gives Numba as little code as possible, since
+# every caller compiles it again: the loops for few multiply-adds, the call of a resident function
+# for anything else, and the errors.
 
 
 def literal(type_):
