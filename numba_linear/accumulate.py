@@ -1,8 +1,8 @@
-"""Sums that go on from call to call: micro-batches of any sizes, with the bits of the whole batch.
+"""Gradients of micro-batches of any sizes, with the bits of the whole batch.
 
-A sum that comes in pieces is continued, not added up: the leaf of 256 samples under way is a chain
-that goes on with the next sample, and full leaves wait in the tree. `pieces.py` is the compiled
-part, and says what lies where.
+The next micro-batch continues the sums of the last one: a leaf of 256 samples that is not full yet
+is a chain of multiply-adds that takes the next sample, and full leaves wait in the tree.
+`pieces.py` is the compiled part, and says what is stored where.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ from numba_linear.pieces import (
 
 
 class Accumulator(NamedTuple):
-    """Sums that go on over samples: of W's gradient, of b's, and the number of samples so far.
+    """The sums of W's and b's gradients so far, and the number of samples in them.
 
     `weight` is (levels, m, n) and `bias` (levels, m), C-contiguous; `samples` is (1,) int64. After
-    q full leaves of 256 samples, level 0 is the leaf under way, and level 1 + j the sum of 2^j
-    leaves that waits for its neighbour, for each bit j of q that is 1; of other levels what they
-    hold is not read. 256 · 2^(levels - 1) samples are the most, and their sum is in level 0.
+    q full leaves of 256 samples, level 0 is the leaf that is not full yet. For each bit j of q
+    that is 1, level 1 + j is a sum of 2^j leaves that waits for its neighbour. Other levels are
+    not read. There is room for 256 · 2^(levels - 1) samples, whose sum is in level 0.
 
     Examples
     --------
@@ -95,22 +95,21 @@ ACCUMULATED: Calls = {}
 
 
 def accumulator(w: Array, samples: int) -> Accumulator:
-    """Make an accumulator for the gradients of w and of its bias over at most so many samples.
+    """Make an accumulator for the gradients of w and its bias, for a number of samples.
 
     Parameters
     ----------
     w : ndarray, shape (m, n)
-        The weight, float32 or float64, of which only shape and dtype matter.
+        The weight, float32 or float64. Only its shape and dtype matter.
     samples : int
-        The most samples that it is to take before it starts anew. There is room for the next
-        256 · 2^j.
+        The largest number of samples that it has to take. There is room for the next 256 · 2^j.
 
     Returns
     -------
     Accumulator
         A named tuple of arrays: `weight`, shape (levels, m, n), `bias`, shape (levels, m), and
-        `samples`, shape (1,), int64, which is 0. There are ⌈log₂(samples / 256)⌉ + 1 levels, one
-        at least. Nothing is allocated after. ``acc.samples[:] = 0`` starts anew.
+        `samples`, shape (1,), int64, which is 0. There are ⌈log₂(samples / 256)⌉ + 1 levels, at
+        least one. No later call allocates. ``acc.samples[:] = 0`` starts again.
 
     Raises
     ------
@@ -146,43 +145,42 @@ def accumulator(w: Array, samples: int) -> Accumulator:
 
 
 def aligned(count: int, dtype: Any) -> Array:
-    """So many zeros that begin at a cache line: a vector is then never of two, of which reading
-    and writing take twice as long."""
+    """Zeros that begin at a cache line. A vector across two lines takes twice as long to read and
+    to write."""
     zeros = np.zeros(count + LINE // dtype.itemsize, dtype)
     start = -zeros.ctypes.data % LINE // dtype.itemsize
     return zeros[start : start + count]
 
 
 def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = None) -> None:
-    """Add a batch, the next samples in order, to the gradients that an accumulator holds.
+    """Add the gradients of the next samples to an accumulator; equations ③ to ⑪.
 
-    However the samples are cut into batches, `accumulated` then gives the bits that `backward`
-    gives for all of them together; equations ③ to ⑪.
+    However the samples are cut into batches, `accumulated` gives the bits of `backward` over all
+    of them.
 
     Parameters
     ----------
     acc : Accumulator
-        What `accumulator` made. It is changed in place.
+        From `accumulator`. It is changed in place.
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; of the accumulator's dtype.
     x : ndarray, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g, which may be empty.
+        The input of `forward`, with the same batch as g, which may be empty.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Raises
     ------
     TypeError, ValueError
         As in `grad_weight`; ValueError for more samples than there is room for. The accumulator is
-        then as it was.
+        then unchanged.
     MemoryError
-        There is no memory to work in; what the accumulator holds is then not defined.
+        There is no working memory. The contents of the accumulator are then undefined.
 
     Notes
     -----
-    Of one accumulator, one call at a time: threads of your own, as of `prange`, take one each.
+    Only one call at a time may use an accumulator. In your own `prange` each thread needs its own.
 
     Examples
     --------
@@ -196,6 +194,14 @@ def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = Non
     >>> d, whole = accumulated(acc), backward(g, x, None)
     >>> bool((d.weight == whole.weight).all() and (d.bias == whole.bias).all())
     True
+
+    There is room for 1024 samples, the next 256 · 2^j after 1000. More are refused:
+
+    >>> accumulate(acc, g, x)
+    Traceback (most recent call last):
+        ...
+    ValueError: accumulate: acc has 1000 samples and room for 1024, and g has 1000 more; wanted no
+        more than `accumulator` was asked for
     """
     refusal: Any
     try:
@@ -221,12 +227,12 @@ def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = Non
 def accumulated(
     acc: Accumulator, reduction: str = "mean", out: Gradients | None = None
 ) -> Gradients:
-    """Give the gradients of all samples so far; the accumulator stays as it is, and can go on.
+    """The gradients of all samples so far. The accumulator is unchanged and can take more.
 
     Parameters
     ----------
     acc : Accumulator
-        What `accumulate` added batches to.
+        From `accumulator`, with samples added by `accumulate`.
     reduction : {"mean", "sum"}
         As in `backward`. Inside `@njit` it may be a variable.
     out : Gradients, optional
@@ -236,8 +242,8 @@ def accumulated(
     Returns
     -------
     Gradients
-        `out`, or new arrays: `weight`, shape (m, n), and `bias`, shape (m,). `input` is None,
-        for ∂L/∂x is each sample's own: `grad_input` gives it, batch by batch.
+        `out`, or new arrays: `weight`, shape (m, n), and `bias`, shape (m,). `input` is None:
+        `grad_input` gives ∂L/∂x for each batch.
 
     Raises
     ------

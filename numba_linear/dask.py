@@ -68,14 +68,14 @@ def forward(x: da.Array, w: da.Array | Array, b: da.Array | Array | None = None)
     Raises
     ------
     TypeError
-        An x that is not a Dask array, a w or b that is neither that nor an ndarray, chunks that
-        are not ndarrays, dtypes other than one of float32 and float64.
+        x is not a Dask array, w or b is neither a Dask array nor an ndarray, chunks are not
+        ndarrays, or the dtypes are not all float32 or all float64.
     ValueError
         Shapes that do not conform, or unknown chunk sizes.
     NotImplementedError
         Dask's array expressions (``array.query-planning``) are on.
 
-    All are raised by the call, before anything is computed.
+    The call raises, before anything is computed.
 
     Examples
     --------
@@ -136,11 +136,11 @@ def grad_weight(g: da.Array, x: da.Array, reduction: str = "mean") -> da.Array:
     g : dask Array, shape (m,) or (…, m)
         ∂L/∂y, in any chunks; float32 or float64.
     x : dask Array, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g. If its chunks are others, those of the one
-        of fewer features are cut as the other's.
+        The input of `forward`, with the same batch as g. If their chunks differ, those of
+        the operand with fewer features are cut like the other's.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, or nothing,
-        one gradient for each sample.
+        The mean of the samples' gradients (the default), their sum, or one gradient for each
+        sample.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def grad_weight(g: da.Array, x: da.Array, reduction: str = "mean") -> da.Array:
 
     Examples
     --------
-    The gradient does not depend on the chunks; that of Dask's own sum does.
+    The gradient does not depend on the chunks:
 
     >>> import dask.array as da
     >>> import numpy as np
@@ -218,18 +218,17 @@ def backward(
     g : dask Array, shape (m,) or (…, m)
         ∂L/∂y, in any chunks; float32 or float64.
     x : dask Array, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g; in chunks as in `grad_weight`.
+        The input of `forward`, with the same batch as g; in chunks as in `grad_weight`.
     w : dask Array or ndarray, shape (m, n), or None
-        The weight; None for a network's first layer, of which nobody wants ∂L/∂x.
+        The weight; None for a network's first layer, whose ∂L/∂x is not needed.
     reduction : {"mean", "sum", "none"}
         As in `grad_weight`.
 
     Returns
     -------
     Gradients
-        `input`, never reduced and None without w, `weight` and `bias`, lazy. Compute them
-        together, ``dask.compute(*gradients)``, so that each chunk is made once; weight and bias
-        are sums of the same tasks.
+        Lazy arrays: `input`, which is never reduced, and None without w, `weight` and `bias`.
+        Compute them together, ``dask.compute(*gradients)``, so that each chunk is made once.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """The linear layer as its equations: specification of the package and oracle of its tests.
 
-Equations ① to ⑫ in the order of the notes they come from, one short function each. A sum is a
-plain loop; `prange` runs over what an equation leaves independent, samples or output features.
-Nothing else is optimised, and nothing of the package is imported.
+Equations ① to ⑫ in the order of the notes, one short function each. A sum is a plain loop;
+`prange` runs over independent samples or output features. Nothing else is optimised, and nothing
+of the package is imported.
 
 ========  ============================================  ======================
 letter    meaning                                       array
@@ -23,8 +23,8 @@ The bits of every result are part of the specification. They follow from the sum
 `contract`, and from one rounding for each ``+ b`` and each ``/ K``.
 
 The last functions, `forward`, `grad_input`, `grad_weight`, `grad_bias`, `accumulate` and
-`accumulated`, are the whole layer in these equations, to hold an implementation against. Shapes
-and dtypes must conform: the equations say what the layer is, and check nothing.
+`accumulated`, are the whole layer in these equations, to compare an implementation with. Shapes
+and dtypes must conform: the equations check nothing.
 """
 # ruff: noqa: E741  (l is the notes' letter for an input feature)
 
@@ -55,8 +55,8 @@ njit = functools.partial(
 def fma(typingctx, a, c, s):
     """a · c + s with one rounding, for three scalars of one floating-point type.
 
-    Always LLVM's fma: a product and a sum that the compiler may or may not fuse would be a
-    matter of its version and of the machine.
+    Always LLVM's fma: otherwise the compiler's version and the machine would decide whether a
+    product and a sum are fused.
     """
     if not (isinstance(a, types.Float) and a == c == s):
         return None
@@ -122,20 +122,20 @@ def term(a, c):
 # A sum that goes on
 # --------------------------------------------------------------------------------------
 #
-# The same sum for terms that come one by one. Of so many terms so far, N, it is held as levels:
+# The same sum for terms that come one by one. After N terms it consists of levels:
 #
-#   level 0        the leaf under way, of N mod 256 terms
-#   level 1 + j    a sum of 2^j leaves that waits for its right neighbour: there is one where bit j
-#                  of the number of full leaves, N div 256, is 1
+#   level 0        the leaf that is not full yet, of N mod 256 terms
+#   level 1 + j    a sum of 2^j leaves that waits for its right neighbour, if bit j of the number
+#                  of full leaves, N div 256, is 1
 #
-# The one sum of all terms that there is room for, 256 · 2^(levels - 1), has nothing beside it, and
-# stands in level 0 for want of a level of its own.
+# There is room for 256 · 2^(levels - 1) terms. The sum of them all has no level of its own, and is
+# in level 0, which is then free.
 
 
 @njit
 def go_on(levels, N, a, c):
-    """The sum takes one term more, a · c, after N; in place. The leaf under way goes on, and if it
-    is full, it is added to what waits for it."""
+    """Add one term, a · c, after N terms, in place: to the leaf that is not full yet. A leaf that
+    becomes full is added to the sums that wait for it."""
     s = levels[0] if N % LEAF else levels.dtype.type(0)
     s = fma(a, c, s)
     to = 0
@@ -151,7 +151,7 @@ def go_on(levels, N, a, c):
 
 @njit
 def so_far(levels, N):
-    """The sum of the N terms so far: what waits is added from the smallest to the largest."""
+    """The sum of the N terms so far: the waiting sums are added, the smallest first."""
     s = levels[0] if N % LEAF else levels.dtype.type(0)
     found = N % LEAF > 0
     q, level = N // LEAF, 1
@@ -529,7 +529,7 @@ def grad_weight(g, x, reduction="mean"):
     g : array, shape (K, m)
     x : array, shape (K, n)
     reduction : {"mean", "sum", "none"}
-        "none" leaves the samples apart.
+        "none" keeps the samples separate.
 
     Returns
     -------
@@ -546,7 +546,7 @@ def grad_bias(g, reduction="mean"):
     ----------
     g : array, shape (K, m)
     reduction : {"mean", "sum", "none"}
-        "none" leaves the samples apart.
+        "none" keeps the samples separate.
 
     Returns
     -------
@@ -557,7 +557,7 @@ def grad_bias(g, reduction="mean"):
 
 
 def accumulate(weight, bias, samples, g, x):
-    """⑦ and ⑩ for the next samples, added in place to sums that go on.
+    """⑦ and ⑩ for the next samples, added in place to the sums so far.
 
     Parameters
     ----------

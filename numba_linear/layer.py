@@ -1,8 +1,7 @@
 """The linear layer and its gradients: the public calls, from Python and inside `@njit`.
 
-From Python a call goes straight to the compiled layer (`entry.py`). Only where that refuses,
-because it is not compiled for the dtype yet or because an argument is wrong, `settle` finds out
-why.
+A call from Python goes straight to the compiled layer (`entry.py`). If that refuses, because it is
+not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
 """
 
 from collections.abc import Callable, Hashable
@@ -53,7 +52,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Gradients(NamedTuple):
-    """What `backward` returns: ∂L/∂x, None for a network's first layer, ∂L/∂W and ∂L/∂b."""
+    """What `backward` returns: ∂L/∂x (None for a network's first layer), ∂L/∂W and ∂L/∂b."""
 
     input: Array
     weight: Array
@@ -189,8 +188,8 @@ def forward(
 ) -> Array:
     """y = W x + b for one sample or each of a batch; equations ① and ②.
 
-    y[k, i] = Σ_l w[i, l] · x[k, l] + b[i], summed by the rule in `numba_linear.equations`: a
-    sample's result does not depend on the batch that it is in.
+    y[k, i] = Σ_l w[i, l] · x[k, l] + b[i], summed by the rule in `numba_linear.equations`. A
+    sample's result does not depend on its batch.
 
     Parameters
     ----------
@@ -204,8 +203,7 @@ def forward(
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -220,11 +218,11 @@ def forward(
         Shapes that do not conform, or an `out` of another shape or dtype, read-only or
         overlapping.
     MemoryError
-        There is no memory to work in; what `out` holds is then not defined.
+        There is no working memory. The contents of `out` are then undefined.
     RuntimeError
         `parallel` is True, and Numba has no threading layer that it could start.
 
-    Inside `@njit` what the types show is a `numba.TypingError` with the same words.
+    Inside `@njit` a wrong type is a `numba.TypingError` with the same message.
 
     Examples
     --------
@@ -235,6 +233,14 @@ def forward(
     >>> forward(x, w, np.array([10.0, 20.0]))
     array([[ 8., 24.],
            [ 8., 33.]])
+
+    The weight has its out features first. Its transpose is refused:
+
+    >>> forward(x, w.T)
+    Traceback (most recent call last):
+        ...
+    ValueError: forward: x has shape (2, 3) and w has shape (3, 2); wanted x (…, n) and w (m, n)
+        with the same n
     """
     refusal: Any
     try:
@@ -260,7 +266,7 @@ def grad_input(
     """∂L/∂x = g W; equation ⑫ for each sample.
 
     ∂L/∂x[k, l] = Σ_i g[k, i] · w[i, l], by the same summation rule as `forward`. It is never
-    averaged: each row goes back to its own sample.
+    averaged, since each row belongs to its own sample.
 
     Parameters
     ----------
@@ -272,8 +278,7 @@ def grad_input(
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -292,6 +297,13 @@ def grad_input(
     >>> w = np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]])
     >>> grad_input(np.array([1.0, 10.0]), w)
     array([21., 10., -1.])
+
+    A list is not converted:
+
+    >>> grad_input([1.0, 10.0], w)
+    Traceback (most recent call last):
+        ...
+    TypeError: grad_input: g is of type list; wanted a NumPy ndarray of shape (…, m)
     """
     refusal: Any
     try:
@@ -320,25 +332,24 @@ def grad_weight(
 ) -> Array:
     """∂L/∂W of one sample, or over a batch; equations ③ to ⑦.
 
-    One sample's is the outer product g[k, i] · x[k, l]; a batch's is their mean or sum over k, by
-    the same summation rule as `forward`.
+    For one sample it is the outer product g[k, i] · x[k, l], for a batch the mean or sum of these
+    over k, by the same summation rule as `forward`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : ndarray, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : ndarray, shape (m, n), or (…, m, n) without a reduction, optional
         Takes the result. It may have any strides, and may not overlap an input.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -363,6 +374,14 @@ def grad_weight(
     >>> grad_weight(g, x)
     array([[  6.5,   8.5,  10.5],
            [ 65. ,  85. , 105. ]])
+
+    An array of integers is not cast:
+
+    >>> grad_weight(g, np.array([[1, 2, 3], [4, 5, 6]]))
+    Traceback (most recent call last):
+        ...
+    TypeError: grad_weight: x has dtype int64; wanted float32 or float64: cast with
+        x.astype(g.dtype)
     """
     refusal: Any
     try:
@@ -389,23 +408,22 @@ def grad_bias(
 ) -> Array:
     """∂L/∂b of one sample, or over a batch; equations ⑧ to ⑪.
 
-    One sample's is g itself (with +0 for -0, a sum of one term); a batch's is the mean or sum of g
-    over its samples, by the same summation rule as `forward`.
+    For one sample it is g itself (with +0 for -0, as in a sum of one term), for a batch the mean
+    or sum of g over the samples, by the same summation rule as `forward`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : ndarray, shape (m,), or (…, m) without a reduction, optional
         Takes the result. It may have any strides, and may not overlap g.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
@@ -423,6 +441,14 @@ def grad_bias(
     >>> from numba_linear import grad_bias
     >>> grad_bias(np.array([[1.0, 10.0], [3.0, 30.0]]))
     array([ 2., 20.])
+
+    No samples have no mean; their sum is 0:
+
+    >>> grad_bias(np.empty((0, 2)))
+    Traceback (most recent call last):
+        ...
+    ValueError: grad_bias: reduction 'mean' over an empty batch, g has shape (0, 2); wanted at
+        least one sample, or reduction 'sum'
     """
     refusal: Any
     try:
@@ -453,33 +479,32 @@ def backward(
 ) -> Gradients:
     """All three gradients of one sample or a batch; equations ③ to ⑫.
 
-    The same bits as `grad_input`, `grad_weight` and `grad_bias` give.
+    The bits are those of `grad_input`, `grad_weight` and `grad_bias`.
 
     Parameters
     ----------
     g : ndarray, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : ndarray, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     w : ndarray, shape (m, n), or None
-        The weight; None for a network's first layer, of which nobody wants ∂L/∂x.
+        The weight; None for a network's first layer, whose ∂L/∂x is not needed.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, which is what
-        a loss that already carries 1/K needs, or nothing, one gradient for each sample. Inside
-        `@njit` it is written in the call, unless there is an `out`.
+        The mean of the samples' gradients (the default), their sum, for a g that carries 1/K
+        already, or one gradient for each sample. Inside `@njit` it must be a literal; with an
+        `out` it may be a variable, "mean" or "sum".
     out : Gradients, optional
         Three arrays that take the results; none may overlap an input or another of them. Without
         w its `input` is None.
     parallel : bool, optional
         True uses `numba.get_num_threads()` threads, False the calling one. By default a call from
-        Python uses them where the work is worth a launch, a call inside `@njit` does not. The bits
-        are the same.
+        Python uses threads if they pay, and a call inside `@njit` does not. The bits are the same.
 
     Returns
     -------
     Gradients
-        `input`, never reduced, `weight` and `bias`: `out`, or new arrays. Without w `input` is not
-        computed, and None.
+        `out`, or new arrays: `input`, which is never reduced, `weight` and `bias`. Without w
+        `input` is not computed, and None.
 
     Raises
     ------
@@ -499,6 +524,14 @@ def backward(
            [10., 20., 30.]])
     >>> d.bias
     array([ 1., 10.])
+
+    g and x have the same batch. Nothing is broadcast:
+
+    >>> backward(np.ones((5, 2)), np.ones((1, 3)), w)
+    Traceback (most recent call last):
+        ...
+    ValueError: backward: g has shape (5, 2) and x has shape (1, 3); wanted g (…, m) and x (…, n)
+        with the same batch (…)
     """
     refusal: Any
     try:
@@ -532,9 +565,9 @@ def backward(
 # Inside @njit
 # --------------------------------------------------------------------------------------
 #
-# Each overload checks the types while compiling. What it gives Numba to compile is as little as
-# can be, for every caller compiles it anew: what does at once what is seen to be right, the call
-# of a resident function that takes anything, and the errors.
+# Each overload checks the types while compiling. It gives Numba as little code as possible, since
+# every caller compiles it again: the loops for few multiply-adds, the call of a resident function
+# for anything else, and the errors.
 
 
 def literal(type_):

@@ -1,4 +1,4 @@
-"""A stretch of a batch, summed as far as the summation rule allows without its neighbours.
+"""A stretch of a batch: its sums, as far as the summation rule allows without its neighbours.
 
 Chunks of a batch end anywhere; the rule's leaves and nodes end at multiples of 256·2ʲ. A stretch
 is a list of pieces: whole nodes, and at its ends the rows that lack their neighbours::
@@ -10,7 +10,7 @@ is a list of pieces: whole nodes, and at its ends the rows that lack their neigh
 Joining neighbours is associative: rows that complete a unit become a node, and two nodes that are
 the halves of one become that one. So every order of joining leads to the same bits.
 
-The unit, 256·2ʲ samples, is the smallest node that is summed; what is less stays rows. It makes
+The unit, 256·2ʲ samples, is the smallest node that is summed; fewer samples stay rows. It changes
 speed and no bits.
 """
 

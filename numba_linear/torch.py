@@ -1,21 +1,22 @@
 """PyTorch's linear layer with this package's bits: `linear`, `Linear` and `replace_linear`.
 
-Needs the extra ``torch``. There are two ways to a result, with the same bits:
+Needs the extra ``torch``. There are two paths, with the same bits:
 
-- *Operators*, `torch.ops.numba_linear`, of which PyTorch knows the shapes, the derivatives and
-  what `vmap` makes of them. They serve `torch.compile`, `torch.func`, traces and modes.
-- The *eager path*, for plain tensors that nothing of that kind looks at. It goes straight to NumPy
-  arrays, in half of an operator's 15 µs.
+- *Operators*, `torch.ops.numba_linear`, with shapes, derivatives and batching rules for PyTorch.
+  They serve `torch.compile`, `torch.func`, traces and modes.
+- The *eager path*, for plain tensors outside of these. It goes straight to NumPy arrays, in half
+  of an operator's 15 µs.
 
-The layer's derivatives are its own sums, so the four operators are closed under differentiation:
+The layer's derivatives are sums of the same kind, so the derivatives of these four operators are
+these four operators:
 
     linear       y = W x + b     input, weight, bias
     grad_input   ∂L/∂x = g W     g, weight
     grad_weight  ∂L/∂W = gᵀ x    g, input
     grad_bias    ∂L/∂b = Σₖ gₖ   g
 
-As autograd's, gradients are sums over the batch. `vmap` makes of one layer a stack of E, which
-each operator takes as well: weight (E, m, n), bias (E, m), input (E, …, n), g (E, …, m).
+Gradients are sums over the batch, as in autograd. `vmap` turns one layer into a stack of E layers,
+which each operator takes as well: weight (E, m, n), bias (E, m), input (E, …, n), g (E, …, m).
 """
 
 from __future__ import annotations
@@ -502,15 +503,15 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = W x + b with gradients, as `torch.nn.functional.linear`; equations ① to ⑫.
 
     The bits are those of `numba_linear.forward` and, in the backward pass, of `grad_input`,
-    `grad_weight` and `grad_bias` with ``reduction="sum"``: a sample's result depends neither on
+    `grad_weight` and `grad_bias` with ``reduction="sum"``. A sample's result depends neither on
     its batch nor on `torch.set_num_threads`, which is honoured. Derivatives of any order, forward
     mode, `torch.func` and `torch.compile` work.
 
     Parameters
     ----------
     input : torch.Tensor, shape (n,) or (…, n)
-        One sample, or a batch with any leading dimensions; float32 or float64, on the CPU, of any
-        strides. Under autocast also float16 and bfloat16, which are taken as float32.
+        One sample, or a batch with any leading dimensions; float32 or float64, on the CPU, with
+        any strides. Under autocast float16 and bfloat16 are cast to float32.
     weight : torch.Tensor, shape (m, n)
         The weight, out features first.
     bias : torch.Tensor, shape (m,), optional
@@ -539,6 +540,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> y.sum().backward()
     >>> w.grad.tolist()
     [[5.0, 7.0, 9.0], [5.0, 7.0, 9.0]]
+
+    A NumPy array is refused; `torch.from_numpy` makes a tensor of it:
+
+    >>> linear(x.numpy(), w)
+    Traceback (most recent call last):
+        ...
+    TypeError: linear: input is of type ndarray; wanted a torch.Tensor of shape (…, n)
     """
     if is_compiling():
         if in_transform():  # which operators fail in while compiled
@@ -604,9 +612,9 @@ class Linear(torch.nn.Linear):
 def replace_linear(module: torch.nn.Module) -> int:
     """Make every `torch.nn.Linear` in a module a `Linear`, in place.
 
-    A layer only changes its class, so parameters, also tied ones, hooks, parametrizations, and
-    what an optimizer holds stay as they are. Subclasses of `torch.nn.Linear` with a forward of
-    their own, and what computes without such a layer, stay PyTorch's.
+    Only a layer's class changes, so parameters, also tied ones, hooks, parametrizations and the
+    state of optimizers stay. Subclasses of `torch.nn.Linear` with their own forward stay as they
+    are, and so does code that multiplies by the weights itself.
 
     Parameters
     ----------
@@ -621,7 +629,7 @@ def replace_linear(module: torch.nn.Module) -> int:
     Raises
     ------
     TypeError
-        `module` is no `torch.nn.Module`.
+        `module` is not a `torch.nn.Module`.
 
     Examples
     --------

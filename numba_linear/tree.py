@@ -1,7 +1,7 @@
 """The tree of the summation rule above the leaves: sums of consecutive samples, added pairwise.
 
-A node is the sum of 256·2ʲ samples that begin at a multiple of their number. Whoever sums a long
-batch in such parts, on whatever machines, has nodes of its tree and gets the bits of the whole.
+A node is the sum of 256·2ʲ samples that begin at a multiple of their number. A long batch may be
+summed in such parts, on any machines: they are nodes of its tree, and give the bits of the whole.
 """
 
 from collections.abc import Iterable, Iterator
@@ -49,18 +49,18 @@ def total(nodes: Iterable[Node]) -> Sums:
 
 
 def tree_sum(parts: Iterable[Array]) -> Array:
-    """The sum whose consecutive parts were summed apart; with the bits of the whole sum.
+    """The sum of partial sums over consecutive samples, with the bits of the whole sum.
 
     Each part is a sum over 256·2ʲ samples by `grad_weight` or `grad_bias` with
-    ``reduction="sum"``, with one j for all; only the last may be of fewer samples. They are added
-    pairwise, as the summation rule in `numba_linear.equations` adds its leaves.
+    ``reduction="sum"``, with the same j for all; only the last may have fewer samples. They are
+    added pairwise, as the summation rule in `numba_linear.equations` adds leaves.
 
     Parameters
     ----------
     parts : iterable of ndarray
         The parts in the samples' order: a list, an array whose first dimension counts them, or a
-        generator, of which a few parts are held at a time, ⌈log₂ parts⌉ at most. All have one
-        shape and one dtype, float32 or float64.
+        generator, of which at most ⌈log₂ parts⌉ parts are held at a time. All have the same shape
+        and the same dtype, float32 or float64.
 
     Returns
     -------
@@ -70,15 +70,14 @@ def tree_sum(parts: Iterable[Array]) -> Array:
     Raises
     ------
     TypeError
-        `parts` that can not be iterated over; a part that is not an array, or is of another
-        dtype.
+        `parts` is not iterable, or a part is not an array or has another dtype.
     ValueError
         No parts, or parts of different shapes.
 
     Notes
     -----
-    How many samples a part has can not be seen from its sum: parts of other numbers of samples
-    give a sum as well, with other bits. Not for use inside `@njit`.
+    A part does not show how many samples it has. Other numbers of samples give a sum, too, but
+    with other bits. It can not be called inside `@njit`.
 
     Examples
     --------

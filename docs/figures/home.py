@@ -67,7 +67,14 @@ def speed():
             mean *= ratio ** (1 / len(ratios))
         axes.plot([ratios[0], ratios[-1]], [row, row], color=BLUE, alpha=0.35, linewidth=5)
         axes.plot(mean, row, "o", color=BLUE)
-        axes.annotate(f"{mean:.2f}", (mean, row), (0, 7), textcoords="offset points", ha="center")
+        axes.annotate(
+            f"{mean:.2f}",
+            (mean, row),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
     axes.set_xscale("log")
     ticks = (0.5, 1, 2, 5, 10)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

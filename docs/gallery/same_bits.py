@@ -1,4 +1,4 @@
-"""Training that ends with the same SHA-256 whoever computes the gradients.
+"""Training that ends with the same SHA-256 however the gradients are computed.
 
 Softmax regression on handwritten digits: on one thread, on two, in micro-batches, and on Dask.
 What changes is where the sums are cut; the summation rule says what they are.

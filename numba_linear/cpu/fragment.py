@@ -13,8 +13,8 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `outer_inside(acc, a, …, b, cols)`  the same, of which no b[c] beyond cols is read
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
-`chain_columns(acc, a, b, b_row,    acc[r, c] ← fma(a[p], b[r · apart + c, p], acc[r, c]) for the
-apart)`                             terms p that 128 bits hold, contiguous in A and B
+`chain_columns(acc, a, b, …)`       acc[r, c] ← fma(a[p], b[r · apart + c, p], acc[r, c]) for the
+                                    terms p that 128 bits hold, contiguous in A and B
 `chain_last_columns(…, count)`      the same for the last `count` of them
 `add(left, right)`                  left + right
 `add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …

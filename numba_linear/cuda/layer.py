@@ -269,10 +269,10 @@ def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream
     g : CUDA array, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : CUDA array, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     reduction : {"mean", "sum", "none"}
-        What becomes of the samples' gradients: their mean (the default), their sum, or nothing,
-        one gradient for each sample.
+        The mean of the samples' gradients (the default), their sum, or one gradient for each
+        sample.
     out : CUDA array, shape (m, n), or (…, m, n) without a reduction, optional
         Takes the result.
     stream : stream, optional
@@ -339,22 +339,22 @@ def backward(
     g : CUDA array, shape (m,) or (…, m)
         ∂L/∂y; float32 or float64.
     x : CUDA array, shape (n,) or (…, n)
-        What `forward` was given, with the batch of g.
+        The input of `forward`, with the same batch as g.
     w : CUDA array, shape (m, n), or None
-        The weight. None is for a network's first layer, whose ∂L/∂x nobody wants: it is not
-        computed.
+        The weight; None for a network's first layer, whose ∂L/∂x is not needed.
     reduction : {"mean", "sum", "none"}
         As in `grad_weight`.
     out : Gradients, optional
         Three CUDA arrays that take the results; none may overlap an input or another of them.
-        `input` is None where w is.
+        Without w its `input` is None.
     stream : stream, optional
         As in `forward`.
 
     Returns
     -------
     Gradients
-        `input`, never reduced, or None where w is, `weight` and `bias`.
+        `out`, or new arrays: `input`, which is never reduced, `weight` and `bias`. Without w
+        `input` is not computed, and None.
 
     Raises
     ------
