@@ -42,9 +42,24 @@ QUICK = {
     "test_tree_sum.py",
 }
 
+#: The marker `once`: files and folders of the pages, the benchmarks, what is read of the machine
+#: and the table of tunables, which hold for the package whatever compiles it.
+ONCE = {
+    "cpu/test_caches.py",
+    "cpu/test_threads_worth.py",
+    "cpu/test_tunables.py",
+    "docs",
+    "test_alarm.py",
+    "test_benchmarks.py",
+    "test_dashboard.py",
+}
+
 
 def pytest_collection_modifyitems(items):
     here = pathlib.Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix() in QUICK:
+        path = item.path.relative_to(here)
+        if path.as_posix() in QUICK:
             item.add_marker(pytest.mark.quick)
+        if path.as_posix() in ONCE or path.parts[0] in ONCE:
+            item.add_marker(pytest.mark.once)

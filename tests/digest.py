@@ -3,6 +3,7 @@
 The operands come from integers alone. With the argument `equations`, the equations' results.
 """
 
+import functools
 import hashlib
 import sys
 
@@ -51,7 +52,9 @@ def of_package():
     return digest(lambda operation, given: operation(given), added_up)
 
 
+@functools.cache
 def of_equations():
+    """Several test files ask, and it is the same for all."""
     return digest(expected, whole)
 
 

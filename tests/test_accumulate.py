@@ -228,6 +228,10 @@ def one_by_one(acc, g, x):
     return accumulated(acc)
 
 
+#: Compiled once for each layout and dtype, whichever test is the first.
+COMPILED_ONE_BY_ONE = njit(one_by_one)
+
+
 def given_out(acc, g, x, reduction, dw, db):
     accumulate(acc, g, x, parallel=False)
     out = Gradients(None, dw, db)
@@ -251,8 +255,8 @@ def test_worlds(world, dtype):
         assert_gradients(f"{world} by {size}", means, mean)
         assert_gradients(f"{world} by {size}", totals, total)
         assert_gradients(f"{world} by {size}", again, mean)
-    got = WORLDS[world](one_by_one)(accumulator(w, 700), g, x)
-    assert_gradients(f"{world} one by one", got, mean)
+    each = COMPILED_ONE_BY_ONE if world == "njit" else WORLDS[world](one_by_one)
+    assert_gradients(f"{world} one by one", each(accumulator(w, 700), g, x), mean)
     dw, db = np.full_like(w, np.nan), np.full(18, np.nan, dtype)
     got = WORLDS[world](given_out)(accumulator(w, 700), g, x, "sum", dw, db)
     assert got.weight is dw or world != "Python"
@@ -336,13 +340,12 @@ def test_layouts(layout, dtype):
     batch = operands(300, 37, 26, dtype)
     want = backward(batch.g, batch.x, None)
     lay = LAYOUTS[layout].of
-    compiled = njit(one_by_one)
     for g, x in [(lay(batch.g), batch.x), (batch.g, lay(batch.x)), (lay(batch.g), lay(batch.x))]:
         for size in (1, 6, 50, 300):
             label = f"{layout} by {size}"
             assert_gradients(label, accumulated(in_batches(g, x, size)), want)
         acc = accumulator(batch.w, 300)
-        assert_gradients(f"{layout} compiled", compiled(acc, g, x), want)
+        assert_gradients(f"{layout} compiled", COMPILED_ONE_BY_ONE(acc, g, x), want)
 
 
 def test_batches_of_more_dimensions():
@@ -368,7 +371,7 @@ def test_read_only_inputs():
     want = backward(batch.g, batch.x, None)
     assert_gradients("read-only", accumulated(in_batches(batch.g, batch.x, 9)), want)
     acc = accumulator(batch.w, 40)
-    assert_gradients("compiled", njit(one_by_one)(acc, batch.g, batch.x), want)
+    assert_gradients("compiled", COMPILED_ONE_BY_ONE(acc, batch.g, batch.x), want)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 0)])
@@ -417,12 +420,17 @@ def test_subclasses_and_memory_mapped_files(tmp_path):
 # --------------------------------------------------------------------------------------
 
 
+@njit
+def made(w, samples):
+    return accumulator(w, samples)
+
+
 @pytest.mark.parametrize(
     ("samples", "levels"),
     [(1, 1), (256, 1), (257, 2), (512, 2), (513, 3), (1024, 3), (1025, 4), (10**9, 23)],
 )
 def test_levels(samples, levels):
-    for make in (accumulator, njit(lambda w, samples: accumulator(w, samples))):
+    for make in (accumulator, made):
         acc = make(np.zeros((2, 3), np.float32), samples)
         assert acc.weight.shape == (levels, 2, 3)
         assert acc.bias.shape == (levels, 2)
@@ -432,12 +440,17 @@ def test_levels(samples, levels):
         assert levels <= max(1, np.ceil(np.log2(samples / 256)) + 3)
 
 
+@njit
+def added(acc, g, x):
+    accumulate(acc, g, x)
+
+
 @pytest.mark.parametrize("samples", [256, 512, 1024])
 def test_room_for_what_was_asked_for_and_no_more(samples):
     batch = operands(samples + 1, 5, 3, np.float64)
     acc = in_batches(batch.g[:samples], batch.x[:samples], 100)
     want = backward(batch.g[:samples], batch.x[:samples], None)
-    for add in (accumulate, njit(lambda acc, g, x: accumulate(acc, g, x))):
+    for add in (accumulate, added):
         with pytest.raises(ValueError, match=f"acc has {samples} samples and room for {samples}"):
             add(acc, batch.g[samples:], batch.x[samples:])
         assert acc.samples[0] == samples
@@ -470,8 +483,7 @@ def test_nothing_is_allocated_after(dtype):
         accumulated(acc, "mean", out)
 
     work()
-    compiled = njit(one_by_one)
-    compiled(accumulator(batch.w, 2048), batch.g, batch.x)
+    COMPILED_ONE_BY_ONE(accumulator(batch.w, 2048), batch.g, batch.x)
     nrt.memsys_enable_stats()
     try:
         before = nrt.memsys_get_stats_alloc()

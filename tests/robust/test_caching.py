@@ -354,10 +354,11 @@ def test_strange_names_beside_the_sources(tmp_path):
         (folder / "copy of layer.py.orig").write_text("1 +")
         (folder / "notes").mkdir()
         (folder / "notes" / "draft.py").write_text("1 +")
-    script = tmp_path / "call.py"
-    script.write_text(CALL)
+    script = tmp_path / "load.py"
+    script.write_text(ONE_FUNCTION)
     assert build_of(tmp_path) == clean
-    run(tmp_path, script, "float64", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    for state in ("0 read 1 compiled\n", "1 read 0 compiled\n"):
+        assert run(tmp_path, script, "float64", NUMBA_CACHE_DIR=str(tmp_path / "cache")) == state
 
 
 def test_a_version_that_changes_under_a_running_program(tmp_path):

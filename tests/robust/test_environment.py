@@ -1,6 +1,7 @@
 """The caller's floating-point environment changes no bit, and comes back as it was."""
 
 import ctypes
+import functools
 import platform
 
 import numpy as np
@@ -81,14 +82,20 @@ def small_numbers(shape, dtype, seed):
 SHAPES = [(1, 3, 5), (4, 8, 8), (37, 300, 50), (700, 40, 60)]
 
 
+@functools.cache
+def case(name, shape, dtype):
+    """Operands and what the equations give, the same for every environment."""
+    given = operands(*shape, dtype, small_numbers)
+    return given, expected(OPERATIONS[name], given)
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_from_python(name, environment):
     operation = OPERATIONS[name]
     for shape in SHAPES:
         for dtype in DTYPES:
-            given = operands(*shape, dtype, small_numbers)
-            want = expected(operation, given)
+            given, want = case(name, shape, dtype)
             for parallel in (False, True):
                 operation(given, parallel=parallel)  # compiled in the default environment
                 with Environment(ENVIRONMENTS[environment]):
