@@ -107,14 +107,7 @@ def again(
 ) -> Any:
     """A refused call once more, when what it lacked is ready; or raise for what is wrong."""
     operation = call.__name__
-    optional = checks.OPTIONAL.get(operation, ())
-    given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
-    outs = {} if out is None else {"out": out}
-    if operation == "backward" and outs:
-        checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
-        outs = {f"out.{name}": a for name, a in out._asdict().items()}
-        if inputs["w"] is None:
-            checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+    given, outs = arguments(operation, inputs, out)
     plain = settle(
         run, calls, operation, words.get("reduction", "mean"), given, outs, parallel, refusal
     )
@@ -125,6 +118,23 @@ def again(
         words["out"] = plain["out"]
     result = call(**{n: plain.get(n) for n in inputs}, **words, parallel=parallel)
     return result if out is None else out
+
+
+def arguments(
+    operation: str, inputs: dict[str, Any], out: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs and the outs that a call is given, by name."""
+    optional = checks.OPTIONAL.get(operation, ())
+    given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
+    if out is None:
+        return given, {}
+    if operation != "backward":
+        return given, {"out": out}
+    checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
+    outs = {f"out.{name}": a for name, a in out._asdict().items()}
+    if "w" not in given:
+        checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+    return given, outs
 
 
 @uninterrupted()
