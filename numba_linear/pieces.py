@@ -38,6 +38,7 @@ from numba_linear.cpu.tuning import STRIP_FEW, STRIP_WORK
 from numba_linear.entry import (
     UNSURE,
     Others,
+    are_samples,
     count,
     divisor_of,
     even_runs,
@@ -56,12 +57,14 @@ from numba_linear.operand import (
     address,
     as_like,
     as_operand,
+    as_samples,
     conforming_to,
     count_at,
     dim,
     ndim,
     set_count,
     stride,
+    writable,
 )
 
 
@@ -155,6 +158,13 @@ def is_contiguous(a):
             return count(a, 0) == 0
         step *= dim(a, d)
     return True
+
+
+@inlined
+def sums_of(a):
+    """An operand of two or three dimensions as `Sums`."""
+    levels = dim(a, 0) if is_contiguous(a) else -1
+    return Sums(address(a), levels, dim(a, 1) if ndim(a) == 3 else 1, last(a))
 
 
 @inlined
@@ -274,6 +284,14 @@ def run_accumulate(
     samples: COUNT,  # type: ignore[valid-type]
     mode,
 ) -> int:
+    if are_samples(g, weight, 3) and ndim(x) == ndim(g) and count(g, 1) <= STRIP_FEW:
+        if are_samples(x, bias, 2) and ndim(samples) == 1 and writable(samples):
+            in_weight, in_bias = sums_of(weight), sums_of(bias)
+            count_of = Sums(address(samples), dim(samples, 0), 1, 1)
+            gs, xs = as_samples(g), as_samples(x)
+            code = accumulate_of_samples(tiling_of(g), gs, xs, in_weight, in_bias, count_of)
+            if code != UNSURE:
+                return code
     code = refusal(g, Others(x, weight, bias, as_like(g, samples), g), ACCUMULATE, 2, 0)
     if code != SHAPES:
         code = fault(weight, bias, samples) or code
@@ -286,7 +304,7 @@ def run_accumulate(
     whole = Problem(none, none, none, m, n, K, Epilogue(0, 0, 0.0))
     if wants_threads(tiling, whole, mode):
         return WANTS_THREADS
-    in_weight, in_bias = Sums(address(weight), levels, m, n), Sums(address(bias), levels, 1, m)
+    in_weight, in_bias = sums_of(weight), sums_of(bias)
     rows, runs, g_row, x_row = even_runs(g, x)
     former = set_default()
     for run in range(runs if K else 0):
