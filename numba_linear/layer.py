@@ -44,7 +44,7 @@ from numba_linear.entry import (
 )
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.jit.interrupts import uninterrupted
-from numba_linear.jit.private import new_array
+from numba_linear.jit.private import count_reference, keep, new_array
 from numba_linear.jit.resident import refuse_ahead
 from numba_linear.operand import array_of, opened, operand, samples
 
@@ -603,7 +603,7 @@ def mode_of(typingctx, array, parallel):
 
     def codegen(context, builder, sig, args):
         if threads:
-            context.environment.consts.append(needs_threads(kind))
+            keep(context, builder, needs_threads(kind))
         if is_none(parallel) or literal(parallel) is not None:
             mode = PARALLEL if literal(parallel) else SERIAL
             return context.get_constant(types.intp, mode)
@@ -639,7 +639,7 @@ def there(typingctx, a):
 
     def codegen(context, builder, sig, args):
         value = context.cast(builder, args[0], a, result)
-        context.nrt.incref(builder, result, value)
+        count_reference(context, builder, result, value)
         return value
 
     return result(a), codegen
@@ -765,13 +765,13 @@ def result(operation, name="out"):
             if is_none(out):
                 return made()
             if not isinstance(out, types.Optional):
-                context.nrt.incref(builder, kind, args[0])
+                count_reference(context, builder, kind, args[0])
                 return args[0]
             optional = context.make_helper(builder, out, value=args[0])
             slot = cgutils.alloca_once_value(builder, optional.data)
             with builder.if_else(optional.valid) as (given, missing):
                 with given:
-                    context.nrt.incref(builder, kind, optional.data)
+                    count_reference(context, builder, kind, optional.data)
                 with missing:
                     builder.store(made(), slot)
             return builder.load(slot)
