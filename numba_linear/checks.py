@@ -7,7 +7,7 @@ table: it returns a code, for which `message_of` finds the words.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,14 +56,26 @@ def out_letters(operation: str, reduction: str) -> dict[str, str]:
 OPTIONAL = {"forward": ("b",), "backward": ("w", "out.input")}
 
 
-def layout_of(operation: str, reduction: str) -> int:
-    """The letters as `entry.refusal` takes them: a hexadecimal digit for each array."""
-    layout = 0
-    arrays = LETTERS[operation] | out_letters(operation, reduction)
-    for i, (name, letters) in enumerate(arrays.items()):
-        digit = ("n" in letters) + 2 * ("m" in letters) + 4 * ("…" in letters)
-        layout |= (digit + 8 * (name in OPTIONAL.get(operation, ()))) << 4 * i
-    return layout
+def sizes_of(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Any] | None:
+    """The size of each letter of arrays, given as letters and shape; None if they do not
+    conform."""
+    sizes: dict[str, Any] = {"1": 1}
+    for letters, shape in shapes:
+        own = letters.replace("…", "")
+        batch = len(shape) - len(own)
+        if batch < 0 or (batch > 0 and "…" not in letters):
+            return None
+        found: dict[str, Any] = dict(zip(own, shape[batch:], strict=True))
+        if "…" in letters:
+            found["…"] = shape[:batch]
+        if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
+            return None
+    return None if sizes.get("q") == 0 else sizes  # an accumulator has a level
+
+
+def shape_of(letters: str, sizes: dict[str, Any]) -> tuple[int, ...]:
+    """The shape that letters of these sizes make."""
+    return sum((sizes[x] if x == "…" else (sizes[x],) for x in letters), ())
 
 
 def no_memory(operation: str) -> str:
@@ -431,11 +443,7 @@ def message_of(
             other, size = bound.setdefault(letter, (name, dimension))
             if size != dimension:
                 if letter == "1" or (name in outs and not name.startswith("acc.")):
-                    right = tuple(
-                        d
-                        for x in letters[name]
-                        for d in (bound[x][1] if x == "…" else (bound[x][1],))
-                    )
+                    right = shape_of(letters[name], {x: size for x, (_, size) in bound.items()})
                     return f"{operation}: {name} has shape {shape}; wanted {right}"
                 return (
                     f"{operation}: {other} has shape {shapes[other]} and {name} has shape {shape};"

@@ -6,7 +6,7 @@ MEMORY, and then what `out` holds is not defined.
 
 from typing import NamedTuple
 
-from numba_linear.checks import layout_of
+from numba_linear import checks
 from numba_linear.codes import (
     EMPTY_MEAN,
     FINE,
@@ -103,11 +103,11 @@ def reach(x):
 
 
 @inlined
-def overlap(x, low, high, y, size):
-    """Whether two arrays may share memory, x with its first number at `low` and its last at
-    `high`; most are told apart by where they begin and end."""
+def overlap(x, low, end, y, y_size, size):
+    """Whether two arrays may share memory: x lies from `low` to `end`, and y's numbers have
+    `y_size` bytes, of both at most `size`. Most are told apart by where they begin and end."""
     y_low, y_high = reach(y)
-    return low < y_high + size and y_low < high + size and interleaved(x, y, size) == 0
+    return low < y_high + y_size and y_low < end and interleaved(x, y, size) == 0
 
 
 #: What `row_reach` returns instead of a distance.
@@ -161,9 +161,27 @@ class Others(NamedTuple):
     sixth: Operand
 
 
-#: In a layout, a hexadecimal digit for each array, from the lowest: which letters it has, m before
-#: n; whether a batch before them; and whether it may be None.
-LETTER_N, LETTER_M, BATCH, OPTIONAL = 1, 2, 4, 8
+#: A layout has so many bits for each array, from the lowest: which letters it has, levels before m
+#: before n, or a count of samples; whether a batch before them; and whether it may be None.
+BITS = 6
+LETTER_N, LETTER_M, LEVELS, COUNT, BATCH, OPTIONAL = (1 << bit for bit in range(BITS))
+LETTER_BITS = {"n": LETTER_N, "m": LETTER_M, "q": LEVELS, "1": COUNT, "…": BATCH}
+
+
+def layout_of(operation, reduction):
+    """The letters of a call's arrays as `refusal` takes them."""
+    layout, arrays = 0, checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+    for i, (name, letters) in enumerate(arrays.items()):
+        bits = sum(LETTER_BITS[letter] for letter in letters)
+        bits += OPTIONAL * (name in checks.OPTIONAL.get(operation, ()))
+        layout |= bits << BITS * i
+    return layout
+
+
+@inlined
+def bytes_of(size, letters):
+    """Of one number of an array."""
+    return 8 if letters & COUNT else size
 
 
 @resident
@@ -171,14 +189,14 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
     """The code for a call's arrays, of which so many are inputs."""
     second, third, fourth, fifth, sixth = others
     arrays = (first, second, third, fourth, fifth, sixth)
-    m, n, arguments = -1, -1, 0
-    while layout >> 4 * arguments:
-        a, letters = arrays[arguments], layout >> 4 * arguments
+    m, n, levels, arguments = -1, -1, -1, 0
+    while layout >> BITS * arguments:
+        a, letters = arrays[arguments], layout >> BITS * arguments
         arguments += 1
         if letters & OPTIONAL and ndim(a) == -1:
             continue
-        own = letters // LETTER_M % 2 + letters % 2
-        batch = ndim(a) - own
+        own = letters // LEVELS % 2 + letters // LETTER_M % 2 + letters // LETTER_N % 2
+        batch = ndim(a) - own - letters // COUNT % 2
         if batch < 0 or (batch > 0 and not letters & BATCH):
             return SHAPES
         if letters & BATCH:  # that of the first array, which has one
@@ -187,14 +205,21 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
             for d in range(batch):
                 if dim(a, d) != dim(first, d):
                     return SHAPES
-        if letters & LETTER_M:
-            if m >= 0 and dim(a, batch) != m:
+        if letters & LEVELS:
+            if dim(a, 0) == 0 or (levels >= 0 and dim(a, 0) != levels):
                 return SHAPES
-            m = dim(a, batch)
+            levels = dim(a, 0)
+        if letters & LETTER_M:
+            of_m = dim(a, ndim(a) - 1 - letters // LETTER_N % 2)
+            if m >= 0 and of_m != m:
+                return SHAPES
+            m = of_m
         if letters & LETTER_N:
             if n >= 0 and last(a) != n:
                 return SHAPES
             n = last(a)
+        if letters & COUNT and last(a) != 1:
+            return SHAPES
         if arguments > inputs and not writable(a):
             return SHAPES
     if mean and count(first, 1) == 0:
@@ -202,9 +227,13 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
     size = item_bytes(tiling_of(first))
     for i in range(inputs, arguments):
         if ndim(arrays[i]) != -1:
+            own = bytes_of(size, layout >> BITS * i)
             low, high = reach(arrays[i])
             for j in range(i):
-                if ndim(arrays[j]) != -1 and overlap(arrays[i], low, high, arrays[j], size):
+                other = bytes_of(size, layout >> BITS * j)
+                if ndim(arrays[j]) != -1 and overlap(
+                    arrays[i], low, high + own, arrays[j], other, max(own, other)
+                ):
                     return OVERLAP + 8 * (i - inputs) + j
     return FINE
 
@@ -225,23 +254,31 @@ def divisor_of(reduction, K):
     return float(K)
 
 
+@inlined
+def even_runs(x, y):
+    """How many samples of both lie evenly, how many such runs there are, and the strides of x's
+    and y's samples: all in one run, or those of the innermost batch dimension."""
+    x_row, y_row = rows_stride(x, 1), rows_stride(y, 1)
+    if x_row != NO_STRIDE and y_row != NO_STRIDE:
+        return count(x, 1), 1, x_row, y_row
+    d = ndim(x) - 2
+    return dim(x, d), count(x, 2), stride(x, d), stride(y, d)
+
+
+@inlined
+def of_run(x, row, run, rows):
+    """Samples × features as a matrix, of a run of so many samples."""
+    skipped = offset(x, 1, run * rows) if run else 0
+    return Matrix(address(x) + skipped, row, stride(x, ndim(x) - 1))
+
+
 @resident
 def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols, terms) -> int:
     """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however their rows lie."""
-    a_row, out_row = rows_stride(a, 1), rows_stride(out, 1)
-    rows, runs = count(a, 1), 1
-    if a_row == NO_STRIDE or out_row == NO_STRIDE:
-        # those of the innermost batch dimension still lie evenly
-        rows, runs = dim(a, ndim(a) - 2), count(a, 2)
-        a_row, out_row = stride(a, ndim(a) - 2), stride(out, ndim(out) - 2)
-    a_col, out_col = stride(a, ndim(a) - 1), stride(out, ndim(out) - 1)
+    rows, runs, a_row, out_row = even_runs(a, out)
     code = 0
     for run in range(runs):
-        a_at, out_at = address(a), address(out)
-        if runs > 1:
-            a_at += offset(a, 1, run * rows)
-            out_at += offset(out, 1, run * rows)
-        from_a, c = Matrix(a_at, a_row, a_col), Matrix(out_at, out_row, out_col)
+        from_a, c = of_run(a, a_row, run, rows), of_run(out, out_row, run, rows)
         problem = Problem(from_a, b, c, rows, cols, terms, after)
         code = max(code, contract(tiling_of(a), problem, mode))
     return code

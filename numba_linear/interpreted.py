@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from numba_linear import equations
-from numba_linear.checks import LETTERS, REDUCTIONS, capacity, out_letters
+from numba_linear.checks import LETTERS, REDUCTIONS, capacity, out_letters, sizes_of
 from numba_linear.codes import EMPTY_MEAN, FINE, FULL, OVERLAP, SCATTERED, SHAPES, UNCOUNTED
 
 Array = np.ndarray[Any, Any]
@@ -23,22 +23,16 @@ COUNT = np.dtype(np.int64)
 def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
     """The code of what is wrong with a call's arrays, of which an optional one may be None."""
     letters = LETTERS[operation] | out_letters(operation, reduction)
-    sizes: dict[str, Any] = {"1": 1}
-    dtype = arrays[0].dtype if arrays[0] is not None else None
-    for array, wanted in zip(arrays, letters.values(), strict=True):
-        if array is None:
-            continue
-        if type(array) is not np.ndarray or array.dtype is not (COUNT if wanted == "1" else dtype):
-            return SHAPES
-        fixed = wanted.replace("…", "")
-        batch = array.ndim - len(fixed)
-        if batch < 0 or (batch > 0 and "…" not in wanted):
-            return SHAPES
-        found: dict[str, Any] = dict(zip(fixed, array.shape[batch:], strict=True))
-        if "…" in wanted:
-            found["…"] = array.shape[:batch]
-        if any(sizes.setdefault(letter, size) != size for letter, size in found.items()):
-            return SHAPES
+    given = [(a, ls) for a, ls in zip(arrays, letters.values(), strict=True) if a is not None]
+    first = given[0][0]
+    if any(
+        type(a) is not np.ndarray or a.dtype is not (COUNT if ls == "1" else first.dtype)
+        for a, ls in given
+    ):
+        return SHAPES
+    sizes = sizes_of((ls, a.shape) for a, ls in given)
+    if sizes is None:
+        return SHAPES
     inputs = len(LETTERS[operation])
     outs = arrays[inputs:]
     if not all(out.flags.writeable for out in outs if out is not None):
@@ -134,7 +128,7 @@ def run_accumulate(
     g: Array, x: Array, weight: Array, bias: Array, samples: Array, mode: int
 ) -> int:
     code = refusal("accumulate", "sum", g, x, weight, bias, samples)
-    if code != SHAPES and len(weight):
+    if code != SHAPES:
         code = fault(weight, bias, samples) or code
     if code == FINE:
         K = math.prod(g.shape[:-1])

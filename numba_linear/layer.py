@@ -44,7 +44,7 @@ from numba_linear.entry import (
 )
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.jit.interrupts import uninterrupted
-from numba_linear.jit.private import new_array
+from numba_linear.jit.private import count_reference, keep, new_array
 from numba_linear.jit.resident import refuse_ahead
 from numba_linear.operand import array_of, opened, operand, samples
 
@@ -107,14 +107,7 @@ def again(
 ) -> Any:
     """A refused call once more, when what it lacked is ready; or raise for what is wrong."""
     operation = call.__name__
-    optional = checks.OPTIONAL.get(operation, ())
-    given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
-    outs = {} if out is None else {"out": out}
-    if operation == "backward" and outs:
-        checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
-        outs = {f"out.{name}": a for name, a in out._asdict().items()}
-        if inputs["w"] is None:
-            checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+    given, outs = arguments(operation, inputs, out)
     plain = settle(
         run, calls, operation, words.get("reduction", "mean"), given, outs, parallel, refusal
     )
@@ -125,6 +118,23 @@ def again(
         words["out"] = plain["out"]
     result = call(**{n: plain.get(n) for n in inputs}, **words, parallel=parallel)
     return result if out is None else out
+
+
+def arguments(
+    operation: str, inputs: dict[str, Any], out: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs and the outs that a call is given, by name."""
+    optional = checks.OPTIONAL.get(operation, ())
+    given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
+    if out is None:
+        return given, {}
+    if operation != "backward":
+        return given, {"out": out}
+    checks.check_gradients(isinstance(out, Gradients), type(out).__name__)
+    outs = {f"out.{name}": a for name, a in out._asdict().items()}
+    if "w" not in given:
+        checks.check_no_input(checks.given_value(outs.pop("out.input")).kind)
+    return given, outs
 
 
 @uninterrupted()
@@ -593,7 +603,7 @@ def mode_of(typingctx, array, parallel):
 
     def codegen(context, builder, sig, args):
         if threads:
-            context.environment.consts.append(needs_threads(kind))
+            keep(context, builder, needs_threads(kind))
         if is_none(parallel) or literal(parallel) is not None:
             mode = PARALLEL if literal(parallel) else SERIAL
             return context.get_constant(types.intp, mode)
@@ -629,7 +639,7 @@ def there(typingctx, a):
 
     def codegen(context, builder, sig, args):
         value = context.cast(builder, args[0], a, result)
-        context.nrt.incref(builder, result, value)
+        count_reference(context, builder, result, value)
         return value
 
     return result(a), codegen
@@ -755,13 +765,13 @@ def result(operation, name="out"):
             if is_none(out):
                 return made()
             if not isinstance(out, types.Optional):
-                context.nrt.incref(builder, kind, args[0])
+                count_reference(context, builder, kind, args[0])
                 return args[0]
             optional = context.make_helper(builder, out, value=args[0])
             slot = cgutils.alloca_once_value(builder, optional.data)
             with builder.if_else(optional.valid) as (given, missing):
                 with given:
-                    context.nrt.incref(builder, kind, optional.data)
+                    count_reference(context, builder, kind, optional.data)
                 with missing:
                     builder.store(made(), slot)
             return builder.load(slot)

@@ -292,6 +292,12 @@ dim, stride = _item("shape"), _item("strides")
 
 
 @intrinsic
+def as_like(typingctx, like, operand):
+    """An operand of any dtype as one of the type of `like`, to go with others."""
+    return like(like, operand), lambda context, builder, sig, args: args[1]
+
+
+@intrinsic
 def count_at(typingctx, at):
     """The int64 at an address."""
 

@@ -20,7 +20,6 @@ from numba_linear.codes import (
     FINE,
     FULL,
     MEAN,
-    OVERLAP,
     SCATTERED,
     SHAPES,
     UNCOUNTED,
@@ -37,15 +36,16 @@ from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
 from numba_linear.cpu.rule import LEAF
 from numba_linear.cpu.tuning import STRIP_FEW, STRIP_WORK
 from numba_linear.entry import (
-    NO_STRIDE,
     UNSURE,
+    Others,
+    are_samples,
     count,
     divisor_of,
+    even_runs,
     last,
-    offset,
-    overlap,
-    reach,
-    rows_stride,
+    layout_of,
+    of_run,
+    refusal,
 )
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -55,7 +55,9 @@ from numba_linear.operand import (
     Operand,
     Samples,
     address,
+    as_like,
     as_operand,
+    as_samples,
     conforming_to,
     count_at,
     dim,
@@ -159,22 +161,10 @@ def is_contiguous(a):
 
 
 @inlined
-def conforms(weight, bias, samples):
-    """Whether three arrays have the shapes of an accumulator, and may be written."""
-    if ndim(weight) != 3 or ndim(bias) != 2 or ndim(samples) != 1:
-        return False
-    if dim(weight, 0) < 1 or dim(bias, 0) != dim(weight, 0) or dim(bias, 1) != dim(weight, 1):
-        return False
-    return dim(samples, 0) == 1
-
-
-@inlined
-def spans(x, at):
-    """Whether the int64 at an address is within an array, or in a gap of it."""
-    if count(x, 0) == 0:
-        return False
-    low, high = reach(x)
-    return low < at + 8 and at < high + item_bytes(tiling_of(x))
+def sums_of(a):
+    """An operand of two or three dimensions as `Sums`."""
+    levels = dim(a, 0) if is_contiguous(a) else -1
+    return Sums(address(a), levels, dim(a, 1) if ndim(a) == 3 else 1, last(a))
 
 
 @inlined
@@ -188,17 +178,6 @@ def fault(weight, bias, samples):
     if so_far < 0 or so_far > capacity(dim(weight, 0)):
         return UNCOUNTED
     return FINE
-
-
-@inlined
-def same_batch(g, x):
-    """Whether two arrays have the same dimensions but for the last."""
-    if ndim(g) < 1 or ndim(x) != ndim(g):
-        return False
-    for d in range(ndim(g) - 1):
-        if dim(g, d) != dim(x, d):
-            return False
-    return True
 
 
 @inlined
@@ -293,6 +272,9 @@ def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples):
     go_on_few(tiling, Problem(ones, g, c, 1, m, K, after), on)
 
 
+ACCUMULATE = layout_of("accumulate", "sum")
+
+
 @resident(no_cpython_wrapper=False)
 def run_accumulate(
     g: Operand,
@@ -302,55 +284,41 @@ def run_accumulate(
     samples: COUNT,  # type: ignore[valid-type]
     mode,
 ) -> int:
-    if not same_batch(g, x) or not conforms(weight, bias, samples):
-        return SHAPES
-    if last(g) != dim(weight, 1) or last(x) != dim(weight, 2):
-        return SHAPES
-    if not (writable(weight) and writable(bias) and writable(samples)):
-        return SHAPES
-    wrong = fault(weight, bias, samples)
-    if wrong != FINE:
-        return wrong
-    K, so_far, levels = count(g, 1), count_at(address(samples)), dim(weight, 0)
+    if are_samples(g, weight, 3) and ndim(x) == ndim(g) and count(g, 1) <= STRIP_FEW:
+        if are_samples(x, bias, 2) and ndim(samples) == 1 and writable(samples):
+            in_weight, in_bias = sums_of(weight), sums_of(bias)
+            count_of = Sums(address(samples), dim(samples, 0), 1, 1)
+            gs, xs = as_samples(g), as_samples(x)
+            code = accumulate_of_samples(tiling_of(g), gs, xs, in_weight, in_bias, count_of)
+            if code != UNSURE:
+                return code
+    code = refusal(g, Others(x, weight, bias, as_like(g, samples), g), ACCUMULATE, 2, 0)
+    if code != SHAPES:
+        code = fault(weight, bias, samples) or code
+    if code != FINE:
+        return code
+    tiling, at, levels = tiling_of(g), address(samples), dim(weight, 0)
+    K, m, n, so_far, none = count(g, 1), last(g), last(x), count_at(at), Matrix(0, 0, 0)
     if K > capacity(levels) - so_far:
         return FULL
-    size = item_bytes(tiling_of(g))
-    arrays = (g, x, weight, bias)
-    for i in range(2, 4):
-        low, high = reach(arrays[i])
-        for j in range(i):
-            if overlap(arrays[i], low, high, arrays[j], size):
-                return OVERLAP + 8 * (i - 2) + j
-    at = address(samples)
-    for j in range(4):
-        if spans(arrays[j], at):
-            return OVERLAP + 16 + j
-    m, n, none = last(g), last(x), Matrix(0, 0, 0)
     whole = Problem(none, none, none, m, n, K, Epilogue(0, 0, 0.0))
-    if wants_threads(tiling_of(g), whole, mode):
+    if wants_threads(tiling, whole, mode):
         return WANTS_THREADS
-    in_weight = Sums(address(weight), levels, m, n)
-    in_bias = Sums(address(bias), levels, 1, m)
-    g_step, x_step, rows, runs = rows_stride(g, 1), rows_stride(x, 1), K, 1
-    if g_step == NO_STRIDE or x_step == NO_STRIDE:
-        # those of the innermost batch dimension still lie evenly
-        rows, runs = dim(g, ndim(g) - 2), count(g, 2)
-        g_step, x_step = stride(g, ndim(g) - 2), stride(x, ndim(x) - 2)
+    in_weight, in_bias = sums_of(weight), sums_of(bias)
+    rows, runs, g_row, x_row = even_runs(g, x)
     former = set_default()
-    code = 0
     for run in range(runs if K else 0):
-        g_at, x_at = address(g), address(x)
-        if runs > 1:
-            g_at, x_at = g_at + offset(g, 1, run * rows), x_at + offset(x, 1, run * rows)
-        a = Matrix(g_at, stride(g, ndim(g) - 1), g_step)
-        b = Matrix(x_at, stride(x, ndim(x) - 1), x_step)
+        a, b = transposed(of_run(g, g_row, run, rows)), transposed(of_run(x, x_row, run, rows))
         if code == FINE:
-            code = add_batch(tiling_of(g), mode, a, b, in_weight, in_bias, rows, so_far)
+            code = add_batch(tiling, mode, a, b, in_weight, in_bias, rows, so_far)
         so_far += rows
     restore(former)
     if code == FINE:
         set_count(at, so_far)
     return code
+
+
+ACCUMULATED = layout_of("accumulated", "sum")
 
 
 @resident(no_cpython_wrapper=False)
@@ -362,29 +330,17 @@ def run_accumulated(
     out_bias: Operand,
     reduction,
 ) -> int:
-    if not conforms(weight, bias, samples) or ndim(out_weight) != 2 or ndim(out_bias) != 1:
-        return SHAPES
-    m, n, levels = dim(weight, 1), dim(weight, 2), dim(weight, 0)
-    if dim(out_weight, 0) != m or dim(out_weight, 1) != n or dim(out_bias, 0) != m:
-        return SHAPES
-    if not (writable(out_weight) and writable(out_bias)):
-        return SHAPES
-    wrong = fault(weight, bias, samples)
-    if wrong != FINE:
-        return wrong
+    others = Others(bias, as_like(weight, samples), out_weight, out_bias, weight)
+    code = refusal(weight, others, ACCUMULATED, 3, 0)
+    if code != SHAPES:
+        code = fault(weight, bias, samples) or code
+    if code != FINE:
+        return code
     so_far = count_at(address(samples))
     if reduction == MEAN and so_far == 0:
         return EMPTY_MEAN
-    size = item_bytes(tiling_of(weight))
-    arrays = (weight, bias, out_weight, out_bias)
-    for i in range(2, 4):
-        low, high = reach(arrays[i])
-        if spans(arrays[i], address(samples)):
-            return OVERLAP + 8 * (i - 2) + 2
-        for j in range(i):
-            if overlap(arrays[i], low, high, arrays[j], size):
-                return OVERLAP + 8 * (i - 2) + (j if j < 2 else j + 1)
     tiling, divisor = tiling_of(weight), divisor_of(reduction, so_far)
+    size, m, n, levels = item_bytes(tiling), dim(weight, 1), dim(weight, 2), dim(weight, 0)
     out_row, out_col = stride(out_weight, 0), stride(out_weight, 1)
     rows, row = m, n
     if out_col == size and out_row == n * size:

@@ -47,6 +47,7 @@ from numba_linear.cpu.threads import (
 )
 from numba_linear.cpu.tuning import LAUNCH, STACK
 from numba_linear.jit.compiler import inlined
+from numba_linear.jit.private import keep
 from numba_linear.jit.resident import address_of, call_address, resident
 
 # --------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def ready_for(typingctx, tiling, threads):
 
     def codegen(context, builder, sig, args):
         if threads.literal_value:
-            context.environment.consts.append(needs_threads(tiling.dtype, go_on_threads))
+            keep(context, builder, needs_threads(tiling.dtype, go_on_threads))
         return context.get_dummy_value()
 
     return types.void(tiling, threads), codegen

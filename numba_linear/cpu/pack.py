@@ -81,7 +81,7 @@ def pack_b_short(tiling, b: Matrix, terms, width, to):
 def pack_a(tiling, a: Matrix, rows, tall, terms, to):
     """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart.
 
-    Where a tile may have more rows than there are, up to `tall`, the last stands for the rest.
+    For rows that a tile has beyond these, up to `tall`, the last or 0 stands in.
     """
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     for begin in range(0, terms, PACK_TERMS if a.col != size else terms):

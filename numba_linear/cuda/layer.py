@@ -13,7 +13,7 @@ import numpy as np
 from numba_linear import checks
 from numba_linear.codes import FINE
 from numba_linear.interpreted import refusal
-from numba_linear.layer import Gradients
+from numba_linear.layer import Gradients, arguments
 
 
 class CudaUnavailableError(RuntimeError):
@@ -60,44 +60,49 @@ def engine() -> SimpleNamespace:
 #: What decides whether arrays go together, but for where they lie: of each its name, dtype,
 #: shape, strides and whether it is written to and may be.
 Layouts = tuple[tuple[str, Any, tuple[int, ...], tuple[int, ...], bool], ...]
-
-
-@functools.lru_cache(1024)
-def extents(operation: str, reduction: str, layouts: Layouts) -> list[tuple[int, int]] | None:
-    """From where to where each array reaches, in bytes from its address; None if any is wrong.
-
-    What `Call._refuse` finds wrong, this finds too, but for addresses.
-    """
-    letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
-    dtype = layouts[0][1]
-    if dtype not in FLOATS or not dtype.isnative:
-        return None
-    sizes: dict[str, Any] = {}
-    found = []
-    for name, its_dtype, shape, strides, usable in layouts:
-        fixed = letters[name].replace("…", "")
-        more = len(shape) - len(fixed)
-        if its_dtype != dtype or not usable or more < 0 or (more and "…" not in letters[name]):
-            return None
-        if "…" in letters[name] and sizes.setdefault("…", shape[:more]) != shape[:more]:
-            return None
-        for letter, size in zip(fixed, shape[more:], strict=True):
-            if sizes.setdefault(letter, size) != size:
-                return None
-        steps = [(size - 1, step) for size, step in zip(shape, strides, strict=True) if size > 1]
-        if any(step % dtype.itemsize for _, step in steps):
-            return None
-        reach = [count * step for count, step in steps]
-        low, high = sum(x for x in reach if x < 0), sum(x for x in reach if x > 0)
-        found.append((low, low if 0 in shape else high + dtype.itemsize))
-    return None if reduction == "mean" and 0 in sizes["…"] else found
-
+#: From where to where an array reaches, in bytes from its address.
+Reach = tuple[int, int]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+@functools.lru_cache(1024)
+def letters_of(operation: str, reduction: str) -> dict[str, str]:
+    return checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+
+
+@functools.lru_cache(1024)
+def laid_out(
+    operation: str, reduction: str, layouts: Layouts
+) -> tuple[list[Reach], dict[str, tuple[int, ...]]] | None:
+    """Where each array reaches, and the shapes of the outs that are missing; None if any is wrong.
+
+    What `Call._refuse` finds wrong, this finds too, but for addresses.
+    """
+    letters, dtype, reaches = letters_of(operation, reduction), layouts[0][1], []
+    if dtype not in FLOATS or not dtype.isnative:
+        return None
+    sizes = checks.sizes_of((letters[name], shape) for name, _, shape, _, _ in layouts)
+    if sizes is None or (reduction == "mean" and 0 in sizes["…"]):
+        return None
+    for _, its_dtype, shape, strides, usable in layouts:
+        steps = [(size - 1, step) for size, step in zip(shape, strides, strict=True) if size > 1]
+        if its_dtype != dtype or not usable or any(step % dtype.itemsize for _, step in steps):
+            return None
+        reach = [count * step for count, step in steps]
+        low, high = sum(x for x in reach if x < 0), sum(x for x in reach if x > 0)
+        reaches.append((low, low if 0 in shape else high + dtype.itemsize))
+    names = {name for name, *_ in layouts}
+    missing = {
+        name: checks.shape_of(own, sizes)
+        for name, own in checks.out_letters(operation, reduction).items()
+        if name not in names and (name != "out.input" or "w" in names)
+    }
+    return reaches, missing
+
+
 class Call:
-    """The checked arguments of one call, and where it runs.
+    """One call's checked arguments and outs, new arrays where there are none, and where it runs.
 
     Raises
     ------
@@ -106,90 +111,74 @@ class Call:
     """
 
     def __init__(
-        self,
-        operation: str,
-        reduction: str,
-        stream: Any,
-        inputs: dict[str, Any],
-        outs: dict[str, Any],
+        self, operation: str, reduction: str, stream: Any, inputs: dict[str, Any], out: Any
     ) -> None:
-        arrays = engine().arrays
-        self.operation, self.reduction = operation, reduction
+        given, outs = arguments(operation, inputs, out)
+        self.sums, arrays = engine().contract, engine().arrays
+        self.operation, self.reduction, self.out = operation, reduction, out
         checks.check_reduction(operation, reduction)
         ordinal = arrays.device.current()
         self.place = arrays.Place(ordinal, arrays.device.stream_of(operation, stream))
         self.arrays = {
             name: arrays.operand(operation, reduction, name, value, self.place)
-            for name, value in (inputs | outs).items()
+            for name, value in (given | outs).items()
         }
-        if not self._plainly_fine(outs):
-            self._refuse(inputs, outs)
-
-    def _plainly_fine(self, outs: dict[str, Any]) -> bool:
-        """Whether nothing can be wrong: as `_refuse` asks, at a tenth of its time.
-
-        Of arrays whose first and last bytes enclose each other it says no, too.
-        """
         layouts = [
             (name, a.dtype, a.shape, a.strides, a.writable or name not in outs)
             for name, a in self.arrays.items()
         ]
-        reach = extents(self.operation, self.reduction, tuple(layouts))
-        if reach is None:
-            return False
-        size, ordinal = layouts[0][1].itemsize, self.place.ordinal
-        places: list[tuple[int, int]] = []
-        for (name, a), (low, high) in zip(self.arrays.items(), reach, strict=True):
+        found = laid_out(operation, reduction, tuple(layouts))
+        if found is None or not self._apart(found[0], outs):
+            self._refuse(outs)
+        assert found is not None  # or it was refused
+        for name, shape in found[1].items():
+            self.arrays[name] = self._new(shape, layouts[0][1])
+
+    def _apart(self, reaches: list[Reach], outs: dict[str, Any]) -> bool:
+        """Whether no address can be wrong: as `_refuse` asks, at a tenth of its time.
+
+        Of arrays whose first and last bytes enclose each other it says no, too.
+        """
+        places: list[Reach] = []
+        for (name, a), (low, high) in zip(self.arrays.items(), reaches, strict=True):
             start, end = a.address + low, a.address + high
-            if a.address % size or (a.ordinal is not None and a.ordinal != ordinal):
+            if a.address % a.dtype.itemsize or a.ordinal not in (None, self.place.ordinal):
                 return False
-            if name in outs:
-                for other_start, other_end in places:
-                    if start < other_end and other_start < end:
-                        return False
+            if name in outs and any(start < high and low < end for low, high in places):
+                return False
             places.append((start, end))
         return True
 
-    def _refuse(self, inputs: dict[str, Any], outs: dict[str, Any]) -> None:
+    def _refuse(self, outs: dict[str, Any]) -> None:
         """Raise for what is wrong, if anything is."""
         operation, reduction, arrays = self.operation, self.reduction, self.arrays
         described = {name: a.given() for name, a in arrays.items()}
-        checks.check_types(
-            operation,
-            reduction,
-            {name: described[name] for name in inputs},
-            {name: described[name] for name in outs},
-        )
+        of_outs = {name: described.pop(name) for name in outs}
+        checks.check_types(operation, reduction, described, of_outs)
         engine().arrays.check_devices(operation, arrays, self.place.ordinal)
         for name, a in arrays.items():
             engine().arrays.check_aligned(operation, name, a)
-        letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
+        letters = letters_of(operation, reduction)
         places = (arrays[name].place() if name in arrays else None for name in letters)
         code = refusal(operation, reduction, *places)
         if code != FINE:
             shapes = {name: a.shape for name, a in arrays.items()}
             raise ValueError(checks.message_of(operation, reduction, code, shapes))
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.arrays[name].shape
-
-    def batch(self) -> tuple[int, ...]:
-        """The batch's dimensions, where the result has them."""
-        return self.shape("g")[:-1] if self.reduction == "none" else ()
-
-    def result(self, name: str, out: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """`out`, or a new array where there is none, and it as an operand."""
-        if out is not None:
-            return out, self.arrays[name]
-        arrays, dtype = engine().arrays, next(iter(self.arrays.values())).dtype
+    def _new(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        arrays = engine().arrays
         new, address = arrays.device.empty(self.place, shape, dtype)
         strides = arrays.strides_of(shape, dtype.itemsize)
-        return new, arrays.Operand(address, shape, strides, dtype, True, self.place.ordinal, new)
+        return arrays.Operand(address, shape, strides, dtype, True, self.place.ordinal, new)
 
-
-def given(**arguments: Any) -> dict[str, Any]:
-    """The arguments that are not None."""
-    return {name: value for name, value in arguments.items() if value is not None}
+    def result(self) -> Any:
+        """What the call returns: `out`, or the new arrays."""
+        if self.out is not None:
+            return self.out
+        if self.operation != "backward":
+            return self.arrays["out"].owner
+        found: Any = (self.arrays.get(f"out.{name}") for name in Gradients._fields)
+        return Gradients(*(a and a.owner for a in found))
 
 
 def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> Any:
@@ -224,12 +213,10 @@ def forward(x: Any, w: Any, b: Any = None, out: Any = None, stream: Any = 0) -> 
         Shapes that do not conform, or an `out` of another shape or dtype, read-only or
         overlapping; arrays that are not aligned to their numbers, or not on the current GPU.
     """
-    x_w_b = {"x": x, "w": w} | given(b=b)
-    call = Call("forward", "sum", stream, x_w_b, given(out=out))
-    y, place = call.result("out", out, call.shape("x")[:-1] + call.shape("w")[:1])
-    arrays = call.arrays
-    engine().contract.forward_sums(arrays["x"], arrays["w"], arrays.get("b"), place, call.place)
-    return y
+    call = Call("forward", "sum", stream, {"x": x, "w": w, "b": b}, out)
+    a = call.arrays
+    call.sums.forward_sums(a["x"], a["w"], a.get("b"), a["out"], call.place)
+    return call.result()
 
 
 def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
@@ -255,10 +242,10 @@ def grad_input(g: Any, w: Any, out: Any = None, stream: Any = 0) -> Any:
     CudaUnavailableError, TypeError, ValueError
         As in `forward`.
     """
-    call = Call("grad_input", "sum", stream, {"g": g, "w": w}, given(out=out))
-    dx, place = call.result("out", out, call.shape("g")[:-1] + call.shape("w")[1:])
-    engine().contract.input_sums(call.arrays["g"], call.arrays["w"], place, call.place)
-    return dx
+    call = Call("grad_input", "sum", stream, {"g": g, "w": w}, out)
+    a = call.arrays
+    call.sums.input_sums(a["g"], a["w"], a["out"], call.place)
+    return call.result()
 
 
 def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream: Any = 0) -> Any:
@@ -288,11 +275,10 @@ def grad_weight(g: Any, x: Any, reduction: str = "mean", out: Any = None, stream
         As in `forward`; and ValueError for an unknown reduction and for a mean over an empty
         batch.
     """
-    call = Call("grad_weight", reduction, stream, {"g": g, "x": x}, given(out=out))
-    shape = call.batch() + call.shape("g")[-1:] + call.shape("x")[-1:]
-    dw, place = call.result("out", out, shape)
-    engine().contract.weight_sums(call.arrays["g"], call.arrays["x"], place, reduction, call.place)
-    return dw
+    call = Call("grad_weight", reduction, stream, {"g": g, "x": x}, out)
+    a = call.arrays
+    call.sums.weight_sums(a["g"], a["x"], a["out"], reduction, call.place)
+    return call.result()
 
 
 def grad_bias(g: Any, reduction: str = "mean", out: Any = None, stream: Any = 0) -> Any:
@@ -318,10 +304,9 @@ def grad_bias(g: Any, reduction: str = "mean", out: Any = None, stream: Any = 0)
     CudaUnavailableError, TypeError, ValueError
         As in `grad_weight`.
     """
-    call = Call("grad_bias", reduction, stream, {"g": g}, given(out=out))
-    db, place = call.result("out", out, call.batch() + call.shape("g")[-1:])
-    engine().contract.bias_sums(call.arrays["g"], place, reduction, call.place)
-    return db
+    call = Call("grad_bias", reduction, stream, {"g": g}, out)
+    call.sums.bias_sums(call.arrays["g"], call.arrays["out"], reduction, call.place)
+    return call.result()
 
 
 def backward(
@@ -361,25 +346,10 @@ def backward(
     CudaUnavailableError, TypeError, ValueError
         As in `grad_weight`.
     """
-    checks.check_gradients(out is None or isinstance(out, Gradients), type(out).__name__)
-    outs = {} if out is None else {f"out.{name}": a for name, a in out._asdict().items()}
-    if w is None and outs:
-        checks.check_no_input(type(outs.pop("out.input")).__name__)
-    call = Call("backward", reduction, stream, {"g": g, "x": x} | given(w=w), outs)
-    m_n = call.shape("g")[-1:] + call.shape("x")[-1:]
-    shapes = {"weight": call.batch() + m_n, "bias": call.batch() + m_n[:1]}
+    call = Call("backward", reduction, stream, {"g": g, "x": x, "w": w}, out)
+    a = call.arrays
     if w is not None:
-        shapes["input"] = call.shape("x")
-    places = {
-        name: call.result(f"out.{name}", outs.get(f"out.{name}"), shape)
-        for name, shape in shapes.items()
-    }
-    sums, arrays = engine().contract, call.arrays
-    if w is not None:
-        sums.input_sums(arrays["g"], arrays["w"], places["input"][1], call.place)
-    sums.weight_sums(arrays["g"], arrays["x"], places["weight"][1], reduction, call.place)
-    sums.bias_sums(arrays["g"], places["bias"][1], reduction, call.place)
-    if out is not None:
-        return out
-    found: Any = {"input": None} | {name: array for name, (array, _) in places.items()}
-    return Gradients(**found)
+        call.sums.input_sums(a["g"], a["w"], a["out.input"], call.place)
+    call.sums.weight_sums(a["g"], a["x"], a["out.weight"], reduction, call.place)
+    call.sums.bias_sums(a["g"], a["out.bias"], reduction, call.place)
+    return call.result()

@@ -1,7 +1,8 @@
 """What the package uses of Numba's that is not documented, in one place.
 
 What a Numba to come has not got any more is done without. Functions then compile by Numba's own
-pipeline, which takes longer, and give the same bits. `info` says so.
+pipeline, which takes longer, and give the same bits. `info` says so. For how Numba's code is
+called and its references counted there is no substitute: those functions stand last.
 """
 
 import contextlib
@@ -86,6 +87,17 @@ def new_array(context, builder, type_, shape):
     )
 
 
+def keep(context, builder, *constants):
+    """Make constants part of the code being built: to read it from a cache unpickles them first.
+
+    Without them Numba may not cache it.
+    """
+    with optional("constants"):
+        context.environment.consts.extend(constants)
+        return
+    context.add_dynamic_addr(builder, 0, "numba_linear")
+
+
 def pipeline():
     """How the engine is compiled, for `info`."""
     empty_nd()
@@ -94,3 +106,26 @@ def pipeline():
     missing = ", ".join(f"{name} ({why})" for name, why in MISSING.items())
     by = "Numba's own pipeline" if Compiler is None else "the passes that it needs"
     return f"{by}; this Numba lacks: {missing}"
+
+
+def code_of(dispatcher, args):
+    """The address of what was compiled for arguments of these types."""
+    compiled = dispatcher.overloads[args]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+def code_type(context, signature):
+    """LLVM's type of the code for a signature."""
+    return context.call_conv.get_function_type(signature.return_type, signature.args)
+
+
+def call_code(context, builder, code, signature, args):
+    """The status and the result of a call of code."""
+    return context.call_conv.call_function(
+        builder, code, signature.return_type, signature.args, args
+    )
+
+
+def count_reference(context, builder, type_, value):
+    """One more to an array."""
+    context.nrt.incref(builder, type_, value)

@@ -25,7 +25,7 @@ from numba_linear.cpu.launch import missing_threads
 from numba_linear.jit.build import build
 from numba_linear.jit.compiler import OPTIONS
 from numba_linear.jit.interrupts import uninterrupted
-from numba_linear.jit.private import Cache, compiler_lock
+from numba_linear.jit.private import Cache, call_code, code_of, code_type, compiler_lock, keep
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -134,20 +134,13 @@ class Resident:
     def symbol(self, first):
         return f"{self.name}({first})"
 
-    def code_type(self, context, first):
-        signature = self.typed(first)
-        return context.call_conv.get_function_type(signature.return_type, signature.args)
-
     def declared(self, context, builder, first):
         """The code for this type of first argument, in a module that is being built."""
-        code_type, symbol = self.code_type(context, first), self.symbol(first)
-        return cgutils.get_or_insert_function(builder.module, code_type, symbol)
+        kind, symbol = code_type(context, self.typed(first)), self.symbol(first)
+        return cgutils.get_or_insert_function(builder.module, kind, symbol)
 
     def call(self, context, builder, callee, first, args):
-        signature = self.typed(first)
-        status, result = context.call_conv.call_function(
-            builder, callee, signature.return_type, signature.args, args
-        )
+        status, result = call_code(context, builder, callee, self.typed(first), args)
         if self.result == types.intp:  # Numba's own code for prange raises without memory
             result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
         return result
@@ -165,8 +158,7 @@ class Resident:
             if self.cached is None:
                 self.cached = self.enable_caching()
             self.entries[first] = self.dispatcher.compile(args)
-            compiled = self.dispatcher.overloads[args]
-            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            address = code_of(self.dispatcher, args)
             binding.add_symbol(self.symbol(first), address)
             self.addresses[first] = address
         if self.ready:
@@ -238,7 +230,7 @@ def resident(function=None, ready=None, **options):
     def lower(context, builder, sig, args):
         first = sig.args[0]
         shapes = first.shapes if isinstance(first, OneOf) else [first]
-        context.environment.consts.extend(Needed(owner.name, shape) for shape in shapes)
+        keep(context, builder, *(Needed(owner.name, shape) for shape in shapes))
         callees = [owner.declared(context, builder, shape) for shape in shapes]
         callee = callees[0]
         if isinstance(first, OneOf):
@@ -260,7 +252,7 @@ def address_of(function):
         owner.load(first)
 
         def codegen(context, builder, sig, args):
-            context.environment.consts.append(Needed(owner.name, first))
+            keep(context, builder, Needed(owner.name, first))
             return builder.ptrtoint(owner.declared(context, builder, first), ir.IntType(64))
 
         return types.intp(first), codegen
@@ -277,8 +269,7 @@ def call_address(function):
         signature = owner.typed(first)
 
         def codegen(context, builder, sig, args):
-            code = owner.code_type(context, first).as_pointer()
-            callee = builder.inttoptr(args[0], code)
+            callee = builder.inttoptr(args[0], code_type(context, signature).as_pointer())
             return owner.call(context, builder, callee, first, args[1:])
 
         return signature.return_type(types.intp, *signature.args), codegen

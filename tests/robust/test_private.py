@@ -1,10 +1,13 @@
 """Numba's private parts may go: the package then does without, to the same bits."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import digest
 import pytest
 from processes import finish, start
+
+from numba_linear.jit import private
 
 # A module of Numba's, the name that it loses, and what `info` then says that it lacks.
 NAMES = [
@@ -48,6 +51,15 @@ print(pipeline())
 def test_no_import_error(module, name, lacks):
     (said,) = finish(start("-c", LOSE + SAYS, f"{module}:{name}"))
     assert f"this Numba lacks: {lacks} (" in said
+
+
+def test_code_without_constants_is_not_cached(monkeypatch):
+    """What reads it would miss the code that it calls."""
+    monkeypatch.setattr(private, "MISSING", {})
+    told = []
+    context = SimpleNamespace(add_dynamic_addr=lambda *arguments: told.append(arguments))
+    private.keep(context, None, 1)
+    assert told and "constants" in private.MISSING
 
 
 WITHOUT_CACHE = ("numba.core.codegen:JITCodeLibrary", "numba.core.caching:IndexDataCacheFile")

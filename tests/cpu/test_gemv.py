@@ -1,0 +1,88 @@
+"""The one-row paths alone, called as planned, against the equations bit for bit."""
+
+import numpy as np
+import pytest
+from bits import assert_bits
+from numba import njit
+
+from numba_linear import equations
+from numba_linear.codes import FINE
+from numba_linear.cpu.fragment import columns_of
+from numba_linear.cpu.gemv import contract_dots, contract_rows
+from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.plan import by_dots, by_rows
+from numba_linear.cpu.problem import Epilogue, Problem
+
+
+@njit
+def problem_of(a, b, c, bias, divisor):
+    (rows, terms), cols = a.shape, b.shape[0]
+    step = bias.strides[0] if len(bias) else 0
+    return Problem(
+        Matrix(np.intp(a.ctypes.data), a.strides[0], a.strides[1]),
+        Matrix(np.intp(b.ctypes.data), b.strides[0], b.strides[1]),
+        Matrix(np.intp(c.ctypes.data), c.strides[0], c.strides[1]),
+        rows,
+        cols,
+        terms,
+        Epilogue(np.intp(bias.ctypes.data) if len(bias) else 0, step, divisor),
+    )
+
+
+@njit
+def dots(a, b, c, bias, divisor):
+    problem = problem_of(a, b, c, bias, divisor)
+    return by_dots(tiling_of(a), problem), contract_dots(tiling_of(a), problem)
+
+
+@njit
+def rows(a, b, c, bias, divisor):
+    problem = problem_of(a, b, c, bias, divisor)
+    return by_rows(tiling_of(a), problem), contract_rows(tiling_of(a), problem)
+
+
+@njit
+def width(like):
+    return columns_of(tiling_of(like))
+
+
+def compare(contract, shape, b_order, dtype, with_bias, a_order="C"):
+    count, cols, terms = shape
+    rng = np.random.default_rng(cols * terms)
+    a = np.array(rng.standard_normal((count, terms)), dtype, order=a_order)
+    b = np.array(rng.standard_normal((cols, terms)), dtype, order=b_order)
+    bias = rng.standard_normal(cols if with_bias else 0).astype(dtype)
+    # nothing is written beside C, and nothing of it is read
+    buffer = np.full((count, cols + 8), np.nan, dtype)
+    c = buffer[:, :cols]
+    assert contract(a, b, c, bias, 0.0) == (True, FINE)
+    assert_bits(f"{shape}", c, equations.forward(a, b, bias if with_bias else None))
+    assert np.isnan(buffer[:, cols:]).all()
+
+
+TERMS = (1, 255, 256, 257, 2100)
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dots(dtype, with_bias, terms):
+    wide = width(np.empty(0, dtype))
+    for count in (1, 3):
+        for cols in (1, wide // 2, wide, wide + 1, 3 * wide + 5):
+            compare(dots, (count, cols, terms), "C", dtype, with_bias)
+
+
+def test_dots_gather_the_terms_of_a():
+    compare(dots, (3, 33, 300), "C", np.float32, True, a_order="F")
+
+
+@pytest.mark.parametrize("terms", TERMS[1:])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows(dtype, with_bias, terms):
+    wide = width(np.empty(0, dtype))
+    for count in (1, 2):
+        for cols in (wide, wide + 1, 3 * wide + 5, 3000):
+            compare(rows, (count, cols, terms), "F", dtype, with_bias)
