@@ -13,9 +13,9 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `outer_inside(acc, a, …, b, cols)`  the same, of which no b[c] beyond cols is read
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
-`chain_columns(acc, a, b, …)`       acc[r, c] ← fma(a[p], b[r · apart + c, p], acc[r, c]) for the
-                                    terms p that 128 bits hold, contiguous in A and B
-`chain_last_columns(…, count)`      the same for the last `count` of them
+`chain_columns(sides, acc, …)`      for each row of A a vector for each side s:
+                                    acc[r, s, c] ← fma(a[r, p], b[s · apart + c, p], acc[r, s, c])
+                                    for the terms p that 128 bits hold, contiguous in A and B
 `add(left, right)`                  left + right
 `add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
@@ -28,6 +28,8 @@ than the machine's registers, LLVM splits it. Addresses and strides are integers
 `load_inside(shape, a, a_row, …)`   rows of a matrix, of which nothing outside a window is read
 `load_cols(shape, a, a_row, cols)`  the same, of which nothing beyond cols is read
 `load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
+`load_apart(sides, shape, …)`       vectors of several sides of each row, `apart` bytes apart
+`store_apart(sides, acc, …)`        the same, to a matrix
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
 `store_inside(acc, c, c_row, …)`    the same, of which nothing outside a window is written
@@ -274,48 +276,64 @@ def chain(typingctx, acc, a, t):
     return acc(acc, types.intp, t), codegen
 
 
-def chain_terms(e, fragment, a, b, b_row, apart, first=None):
-    """The terms of `chain_columns`, or those from `first` on."""
-    builder, terms = e.builder, some_terms(e.shape).columns
-    scalars = [
-        e.aligned(builder.load(e.at(a, ir.Constant(INT64, e.shape.size), p, e.scalar)))
-        for p in range(terms)
-    ]
-    apart, sums = builder.mul(b_row, apart), []
-    for s, acc in enumerate(e.unpack(fragment)):
-        columns = read_terms(e, builder.add(b, builder.mul(apart, ir.Constant(INT64, s))), b_row)
-        if first is None:
-            for number, column in zip(scalars, columns, strict=True):
-                acc = e.fma(e.splat(number), column, acc)
-        else:
-            slot = cgutils.alloca_once_value(builder, acc)
-            for p in range(1, terms):  # at least the first term was done before
-                with builder.if_then(builder.icmp_signed(">=", ir.Constant(INT64, p), first)):
-                    acc = e.fma(e.splat(scalars[p]), columns[p], builder.load(slot))
-                    builder.store(acc, slot)
-            acc = builder.load(slot)
-        sums.append(acc)
-    return e.pack(sums)
-
-
 @intrinsic
-def chain_columns(typingctx, acc, a, b, b_row, apart):
+def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
+    """Of the terms that 128 bits hold those from `first` on."""
+
     def codegen(context, builder, sig, args):
-        return chain_terms(Emitter(builder, acc), *args)
+        _, fragment, a, a_row, b, b_row, apart, first = args
+        e, terms = Emitter(builder, acc), some_terms(acc).columns
+        apart, item = builder.mul(b_row, apart), ir.Constant(INT64, acc.size)
+        columns = [
+            read_terms(e, builder.add(b, builder.mul(apart, ir.Constant(INT64, s))), b_row)
+            for s in range(sides.rows)
+        ]
 
-    return acc(acc, *[types.intp] * 4), codegen
+        def chained(p, fragment):
+            sums = e.unpack(fragment)
+            for r in range(acc.rows // sides.rows):
+                at = builder.add(a, builder.mul(a_row, ir.Constant(INT64, r)))
+                number = e.splat(e.aligned(builder.load(e.at(at, item, p, e.scalar))))
+                for s in range(sides.rows):
+                    row = r * sides.rows + s
+                    sums[row] = e.fma(number, columns[s][p], sums[row])
+            return e.pack(sums)
+
+        slot = cgutils.alloca_once_value(builder, fragment)
+        for p in range(terms - 1):
+            with builder.if_then(builder.icmp_signed(">=", ir.Constant(INT64, p), first)):
+                builder.store(chained(p, builder.load(slot)), slot)
+        return chained(terms - 1, builder.load(slot))
+
+    return acc(sides, acc, *[types.intp] * 6), codegen
+
+
+def apart_at(e, sides, a, a_row, apart):
+    """Where each vector of a fragment lies, of several sides of each row."""
+    for r in range(e.shape.rows):
+        row = e.builder.add(a, e.builder.mul(a_row, ir.Constant(INT64, r // sides.rows)))
+        yield e.at(row, apart, r % sides.rows, e.vector)
 
 
 @intrinsic
-def chain_last_columns(typingctx, acc, a, b, b_row, apart, count):
-    """With fewer terms than 128 bits hold, the others having been done before."""
+def load_apart(typingctx, sides, shape, a, a_row, apart):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, shape)
+        return e.pack([e.load(at) for at in apart_at(e, sides, *args[2:])])
 
+    return shape.fragment(sides, shape, *[types.intp] * 3), codegen
+
+
+@intrinsic
+def store_apart(typingctx, sides, acc, c, c_row, apart):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
-        first = builder.sub(ir.Constant(INT64, some_terms(acc).columns), args[5])
-        return chain_terms(e, *args[:5], first)
+        rows = zip(e.unpack(args[1]), apart_at(e, sides, *args[2:]), strict=True)
+        for row, at in rows:
+            e.store(row, at)
+        return context.get_dummy_value()
 
-    return acc(acc, *[types.intp] * 5), codegen
+    return types.void(sides, acc, *[types.intp] * 3), codegen
 
 
 @intrinsic

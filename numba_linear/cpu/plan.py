@@ -39,7 +39,9 @@ from numba_linear.cpu.tuning import (
     PACK_A_PANELS_EVICT,
     READ,
     SAVED,
+    SHORT_ALONE,
     SHORT_ROW,
+    SHORT_ROWS,
     SMALL_EVICT,
     SMALL_PACKED,
     SPLIT_K_BYTES,
@@ -139,10 +141,14 @@ def by_transpose(tiling, problem):
 
 @inlined
 def by_short(tiling, problem):
-    """Whether one row of A meets a B of short rows, the terms of both being contiguous."""
+    """Whether few rows of A meet a B of short rows, the terms of both being contiguous."""
     a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1)
-    few = rows == 1 and b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
+    if rows > SHORT_ROWS and rows * cols * (terms + 2) > FEW_WORK:
+        return False
+    if (rows == 2 or rows == 3) and cols * terms > SHORT_ALONE:
+        return False
+    few = b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
     enough = cols >= columns_of(vector) and terms >= terms_of(vector)
     return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
 

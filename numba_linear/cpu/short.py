@@ -1,19 +1,18 @@
-"""A single row of C from short rows of B: their terms are transposed 128 bits at a time.
+"""A few rows of C from short rows of B: their terms are transposed 128 bits at a time.
 
 Planned where `by_short`: so many rows of B stay in L1 that a block need not take whole cache lines
-of them, as `gemv_dot` does. It takes four vectors of columns at a time, chains enough to hide the
-latency of a multiply-add, of 256 bits at most: wider ones need another shuffle for each.
+of them, as `gemv_dot` does. Vectors have 256 bits at most: wider ones need another shuffle for
+each. Several of them are summed at a time, to hide the latency of a multiply-add.
 """
 
 from numba_linear.cpu.fragment import (
     add,
     chain_columns,
-    chain_last_columns,
     columns_of,
     item_bytes,
-    load,
+    load_apart,
     rows_of,
-    store,
+    store_apart,
     terms_of,
     zero,
 )
@@ -25,29 +24,34 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract_short(tiling, problem: Problem):
-    lanes = columns_of(short_vectors(tiling, 1))
-    if problem.cols >= 4 * lanes:
-        short_columns(short_vectors(tiling, 4), problem, lanes)
-    else:  # of one vector of columns, the same twice
-        short_columns(short_vectors(tiling, 2), problem, min(lanes, problem.cols - lanes))
+    two, four = short_vectors(tiling, 2), short_vectors(tiling, 4)
+    lanes = columns_of(two)
+    apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: the same twice
+    if problem.rows >= 4:
+        short_columns(two, short_vectors(tiling, 8), problem, apart)
+    elif problem.cols >= 4 * lanes:
+        short_columns(four, four, problem, lanes)
+    else:
+        short_columns(two, two, problem, apart)
 
 
 @inlined
-def short_columns(shape, problem, apart):
-    """Vectors of C's columns, `apart` from one to the next. The last begin early, and compute some
-    columns again, the same bits."""
-    a, b, c, _, cols, terms, epilogue = problem
-    size, step = item_bytes(shape), terms_of(shape)
-    taken = (rows_of(shape) - 1) * apart + columns_of(shape)
-    whole = terms // step * step
-    for column in range(0, cols, taken):
-        j = min(column, cols - taken)
-        acc, bt = zero(shape), b.at + j * b.row
-        for p in range(0, whole, step):
-            acc = chain_columns(acc, a.at + p * size, bt + p * size, b.row, apart)
-        if whole < terms:
-            p = (terms - step) * size
-            acc = chain_last_columns(acc, a.at + p, bt + p, b.row, apart, terms - whole)
-        if epilogue.bias:
-            acc = add(acc, load(shape, epilogue.bias + j * size, apart * size))
-        store(acc, c.at + j * size, apart * size)
+def short_columns(sides, shape, problem, apart):
+    """Rows of C, of each as many vectors of columns as there are sides, `apart` from one to the
+    next. The last begin early, and compute some numbers again, the same bits."""
+    a, b, c, rows, cols, terms, epilogue = problem
+    size, step, height = item_bytes(shape), terms_of(shape), rows_of(shape) // rows_of(sides)
+    taken = (rows_of(sides) - 1) * apart + columns_of(shape)
+    for next_column in range(0, cols, taken):
+        j = min(next_column, cols - taken)
+        for next_row in range(0, rows, height):
+            r = min(next_row, rows - height)
+            acc, at, bt = zero(shape), a.at + r * a.row, b.at + j * b.row
+            for next_term in range(0, terms, step):
+                p = min(next_term, terms - step)
+                ap, bp = at + p * size, bt + p * size
+                acc = chain_columns(sides, acc, ap, a.row, bp, b.row, apart, next_term - p)
+            if epilogue.bias:
+                bias = epilogue.bias + j * size
+                acc = add(acc, load_apart(sides, shape, bias, 0, apart * size))
+            store_apart(sides, acc, c.at + r * c.row + j * size, c.row, apart * size)

@@ -37,7 +37,9 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
+    SHORT_ALONE,
     SHORT_ROW,
+    SHORT_ROWS,
     VECTOR_WORK,
     WAYS,
 )
@@ -88,8 +90,9 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
     ("operation", "K", "n", "m", "wanted"),
     [
         (FORWARD, 1, 3, 3, SMALL),
-        (FORWARD, 2, FEW_WORK // 16 - 2, 8, SMALL),
-        (FORWARD, 2, FEW_WORK // 16 - 1, 8, DOTS),
+        (FORWARD, 10, FEW_WORK // 30 - 2, 3, SMALL),
+        (FORWARD, 10, FEW_WORK // 30 - 1, 3, TILES),
+        (FORWARD, 2, 250, 5, DOTS),
         (FORWARD, 1, 256, 64, SMALL),
         (FORWARD, 1, 257, 64, DOTS),
         (FORWARD, 1, 126, VECTOR_WORK // 128, SMALL),
@@ -141,13 +144,19 @@ def short(like, rows, cols, terms, b_row, b_col):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_row_from_short_rows(dtype):
+def test_few_rows_from_short_rows(dtype):
     """From one vector of at most 256 bits on, and from the terms on that 128 bits hold."""
     like = np.empty(0, dtype)
     size = like.itemsize
     lanes, least = min(vector_bytes(), 32) // size, 16 // size
     assert short(like, 1, lanes, least, SHORT_ROW, size)
-    assert not short(like, 2, lanes, least, SHORT_ROW, size)
+    assert short(like, SHORT_ROWS, lanes, least, SHORT_ROW, size)
+    many = FEW_WORK // (lanes * (least + 2))
+    assert short(like, many, lanes, least, SHORT_ROW, size) or many <= SHORT_ROWS
+    assert not short(like, max(many, SHORT_ROWS) + 1, lanes, least, SHORT_ROW, size)
+    for rows in (2, 3):
+        assert short(like, rows, SHORT_ALONE // 16, 16, SHORT_ROW, size)
+        assert not short(like, rows, SHORT_ALONE // 16 + 1, 16, SHORT_ROW, size)
     assert not short(like, 1, lanes - 1, least, SHORT_ROW, size)
     assert not short(like, 1, lanes, least - 1, SHORT_ROW, size)
     assert not short(like, 1, lanes, least, SHORT_ROW + size, size)
