@@ -29,6 +29,8 @@ NAMES = {
     "large": "large",
     "medium": "medium",
     "small": "small",
+    "tiny": "tiny, inside `@njit`, plain loops and `np.dot`",
+    "accumulate": "accumulate, NumPy's `+=` and PyTorch",
     "one": "one sample, large weight",
     "tall": "tall",
     "autograd": "forward + backward, PyTorch autograd alone",
