@@ -3,7 +3,7 @@ packed.
 
 `gemv_dot` is for a B whose terms are contiguous (forward): blocks of it are transposed in
 registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read
-row by row, as it lies, while a stretch of C waits in the first-level cache.
+row by row, in place, while a stretch of C waits in L1.
 """
 
 from numba_linear.codes import FINE, MEMORY
