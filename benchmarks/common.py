@@ -34,7 +34,7 @@ if "numba_linear.commands" not in sys.modules:
 
 from numba_linear.commands import peers  # noqa: E402
 from numba_linear.commands.peers import Shape  # noqa: E402
-from numba_linear.commands.timing import Contestant  # noqa: E402
+from numba_linear.commands.timing import Contestant, calls_for  # noqa: E402
 
 if peers.installed("torch"):
     # asv forks each benchmark from a process that has imported these modules: two seconds saved
@@ -81,10 +81,7 @@ def ready(
     contestants = contest(operation, shape, dtype, threads)
     run = next(each.run for each in contestants if each.name == implementation)
     run(1)
-    count = 1
-    while run(count) < SAMPLE:
-        count *= 2
-    return run, count
+    return run, calls_for(run, SAMPLE)
 
 
 class Timed:

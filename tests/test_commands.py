@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -482,6 +483,17 @@ def test_on_several_threads_a_turn_begins_unmeasured(threads, monkeypatch):
         assert len(times) == timing.MIN_ROUNDS and min(times) == 1e-2
     else:
         assert len(times) == timing.SETTLED_ROUNDS and max(times) == 1e-3
+
+
+def test_one_interruption_does_not_leave_few_calls():
+    runs = itertools.count()
+
+    def run(count):
+        """A microsecond from Python, ten nanoseconds a call, and once a hundredth of a second."""
+        return (0.01 if next(runs) == 2 else 1e-6) + count * 1e-8
+
+    count = timing.calls_for(run, 1e-3)
+    assert count * 1e-8 >= 0.99e-3
 
 
 def test_contestants_take_turns():
