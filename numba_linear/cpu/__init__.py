@@ -1,2 +1,1 @@
-"""The CPU engine: one contraction C[r, c] = Σ_p A[r, p] · B[c, p] behind all three sums of the
-layer."""
+"""The CPU engine: one contraction, C[r, c] = Σ_p A[r, p] · B[c, p], for all sums of the layer."""

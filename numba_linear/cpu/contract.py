@@ -1,6 +1,6 @@
-"""The contraction on one thread, C's rows being contiguous, by the path that is planned.
+"""The contraction on one thread, by the planned path. C's rows are contiguous.
 
-All three sums of the layer are this one, with the operands' strides saying which index is which::
+All sums of the layer are this one; the operands' strides say which index is which::
 
     forward      Y[k, i]  = Σ_l x[k, l] · w[i, l] + b[i]       A = x        B = w
     grad_input   ∂X[k, l] = Σ_i g[k, i] · w[i, l]              A = g        B = wᵀ

@@ -1,8 +1,8 @@
 """The contraction in tiles: five loops, as `blocks_for` planned them.
 
-From the outside in: 5. a block of columns, as many as B's panels fit L3; 4. a block of rows and 3.
-of terms, as many as A's panels fit L2; 2. a panel of B; 1. its tiles. The leaves of a block of
-terms are the innermost loop, in the microkernel, so that a tile's partial sums stay in L1.
+From the outside in: 5. blocks of columns, so that B's panels fit L3; 4. blocks of rows and 3. of
+terms, so that A's panels fit L2; 2. the panels of B; 1. the tiles of a panel. The leaves of a
+block of terms are the innermost loop, in the microkernel: a tile's partial sums stay in L1.
 """
 
 from typing import NamedTuple
@@ -36,20 +36,20 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract_tiles(tiling, problem: Problem) -> int:
-    """C from A and B, C's rows and the bias being contiguous."""
+    """C from A and B; C's rows and the bias are contiguous."""
     return loops(tiling, problem, None)
 
 
 @resident
 def go_on_tiles(tiling, problem: Problem, onward: Onward) -> int:
-    """The same for sums that go on, of which the terms are of one leaf."""
+    """The same for sums that go on; their terms are of one leaf."""
     return loops(tiling, problem, onward)
 
 
 @inlined
 def loops(tiling, problem, onward):
     a, b, c, rows, cols, terms, epilogue = problem
-    if rows == 1:  # a tile taller than A reads its row again and again
+    if rows == 1:  # all rows of a taller tile read the same row
         a = Matrix(a.at, 0, a.col)
     size, leaves, blocks = item_bytes(tiling), leaf_count(terms), blocks_for(tiling, problem)
     space = workspace_for(tiling, blocks, leaves)
@@ -66,7 +66,7 @@ def loops(tiling, problem, onward):
     for first_panel in range(0, blocks.all_panels, blocks.panels):  # 5: columns, for L3
         end_panel = min(blocks.all_panels, first_panel + blocks.panels)
         for next_row in range(0, rows, blocks.rows):  # 4: rows, for L2
-            # the last block begins early, if it can, to be as high as a tile
+            # the last block begins early, if it can, to be as tall as a tile
             first_row = max(0, min(next_row, rows - least_height(tiling)))
             some_rows = min(blocks.rows, rows - first_row)
             tall = max(blocks.tall, some_rows)
@@ -124,7 +124,7 @@ def tiles_of_panel(
     tiling, a, a_packed, b, panel, c, rows, tall, leaves, bias, divisor, ahead, above, onward
 ):
     """Loop 1: the tiles of one panel of B, for the leaves begin … end-1. Most of the time is spent
-    in `tiles`. Of the rows so many are done already, `above`."""
+    in `tiles`. The first `above` rows are done already."""
     size = item_bytes(tiling)
     narrow = panel.width < columns_of(tiling)
     terms, begin, end, partials, kept, kept_tile, low = leaves
@@ -138,7 +138,7 @@ def tiles_of_panel(
         index = tile_height(tiling, left, tall)
         height = heights(tiling)[index]
         count = max(1, left // height)
-        # where rows are left over, a tile begins early and computes some again, the same bits
+        # a tile for left-over rows begins early and computes some again, to the same bits
         above = max(above, row)
         row = max(0, min(row, rows - height))
         a_tiles, a_leaf, a_tile = from_number(a, row, 0), LEAF * a.col, height * a.row
@@ -173,7 +173,7 @@ def tiles_of_panel(
 
 
 def of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divisor, ahead, onward):
-    """The microkernel for sums that go on, or not."""
+    """`tiles`, or `tiles_onward` for sums that go on."""
 
 
 @overload(of_panel, jit_options=INLINED)
@@ -190,11 +190,11 @@ def _of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divis
 
 @inlined
 def ahead_in_place(tiling, b, width, rows):
-    """The prefetch of a B that is read in place.
+    """Prefetch plan for a B that is read in place.
 
-    By the first of several tiles the first lines of all terms of the panels to the right, by the
-    second the next, and so on. By a single tile the terms that follow, but no line that the panel
-    to the left has part of.
+    Of several tiles, the first prefetches the first lines of each term to the right of the panel,
+    the second the next lines, and so on. A single tile prefetches the terms that follow, but no
+    line that it shares with the panel to the left.
     """
     at = b.at + width * item_bytes(tiling)
     if rows <= rows_of(tiling):
@@ -206,7 +206,7 @@ def ahead_in_place(tiling, b, width, rows):
 
 class Workspace(NamedTuple):
     """Bytes of working memory: in all, for A's and B's panels, for partial sums within a block,
-    and for those that wait from block to block, of a tile and of a panel."""
+    and for those kept from block to block, per tile and per panel."""
 
     need: int
     a: int

@@ -1,4 +1,4 @@
-"""The one way into the engine: a contraction by its plan."""
+"""The one entry to the engine: it runs a contraction by its plan."""
 
 from numba_linear.codes import FINE, PARALLEL, SERIAL, WANTS_THREADS
 from numba_linear.cpu.contract import contract_alone
@@ -14,7 +14,7 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract(tiling, problem: Problem, mode) -> int:
-    """C from A and B, wherever they lie: FINE, or MEMORY, or WANTS_THREADS with nothing written.
+    """C from A and B of any strides: FINE, MEMORY, or WANTS_THREADS with nothing written.
 
     `mode` is AUTO, SERIAL or PARALLEL.
     """
@@ -37,7 +37,7 @@ def contract(tiling, problem: Problem, mode) -> int:
 
 @inlined
 def contract_at_once(tiling, problem, mode):
-    """The same, of which the small path stands at the call."""
+    """The same, with the choice of the small path inlined at the call."""
     if is_small(tiling, problem):
         contract_small(tiling, problem)
         return FINE

@@ -1,42 +1,40 @@
-"""Fragments: rows of numbers in vector registers, and the words the tile and the packing are
-written in.
+"""Fragments: rows of numbers in vector registers, and the operations in which the tile and the
+packing are written.
 
-The only arithmetic that speaks LLVM. Besides it calls do (`jit/`), and the reading of arrays
-(`operand.py`). A `Shape` (dtype, rows, columns) is known while compiling; a
-`Fragment` of that shape is the numbers themselves. A row is one LLVM vector: where it is wider
-than the machine's registers, LLVM splits it. Addresses and strides are integers, in bytes.
+No other arithmetic of the engine is written in LLVM. A `Shape` (dtype, rows, columns) is known at
+compile time; a `Fragment` of that shape is the numbers themselves. A row is one LLVM vector, which
+LLVM splits if it is wider than a register. Addresses and strides are integers, in bytes.
 
 ==================================  ============================================================
 `zero(shape)`                       every number +0
 `outer(acc, a, a_row, b)`           acc[r, c] ← fma(a[r], b[c], acc[r, c])
-`outer_terms(acc, a, a_row, b, …)`  the same for the terms that a register of A's row holds
-`outer_inside(acc, a, …, b, cols)`  the same, of which no b[c] beyond cols is read
+`outer_terms(acc, a, a_row, b, …)`  the same for the terms that 128 bits of A's row hold
+`outer_inside(acc, a, …, b, cols)`  `outer`, reading no b[c] beyond cols
 `chain(acc, a, t)`                  for every row p of t: acc[c] ← fma(a[p], t[p, c], acc[c])
 `chain_pairs(acc, a, t)`            the same with pairs a[p]: acc[c] ← fma(a[p][c % 2], …)
 `chain_columns(sides, acc, …)`      for each row of A a vector for each side s:
                                     acc[r, s, c] ← fma(a[r, p], b[s · apart + c, p], acc[r, s, c])
-                                    for the terms p that 128 bits hold, contiguous in A and B
+                                    for the terms p that 128 bits hold; contiguous in A and B
 `add(left, right)`                  left + right
 `add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
-`load_part(shape, a, cols)`         one row, of which nothing beyond cols is read
-`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment, which are as
-                                    long or, a power of two, longer
+`load_part(shape, a, cols)`         one row, reading nothing beyond cols
+`load_inside(shape, a, a_row, …)`   rows of a matrix, reading nothing outside a window
+`load_cols(shape, a, a_row, cols)`  rows of a matrix, reading nothing beyond cols
+`load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
+`load_few_columns(…, rows, cols)`   the same, reading nothing beyond rows and cols
+`load_columns_of_pairs(…)`          the same, of each row one part and another, in turn
 `load_terms(shape, a, a_row)`       the columns that 128 bits of a matrix's rows hold
-`load_columns_of_pairs(…)`          the same, of every row a part and another beside it
-`load_inside(shape, a, a_row, …)`   rows of a matrix, of which nothing outside a window is read
-`load_cols(shape, a, a_row, cols)`  the same, of which nothing beyond cols is read
-`load_few_columns(…, rows, cols)`   the same, of which nothing beyond rows and cols is read
-`load_apart(sides, shape, …)`       vectors of several sides of each row, `apart` bytes apart
+`load_apart(sides, shape, …)`       several vectors of each row of a matrix, `apart` bytes apart
 `store_apart(sides, acc, …)`        the same, to a matrix
 `store(acc, c, c_row)`              to rows of a matrix
-`put(acc, c, c_row, rows, cols)`    the same, of which nothing beyond rows and cols is written
-`store_inside(acc, c, c_row, …)`    the same, of which nothing outside a window is written
-`store_cols(acc, c, c_row, cols)`   the same, of which nothing beyond cols is written
+`put(acc, c, c_row, rows, cols)`    the same, writing nothing beyond rows and cols
+`store_inside(acc, c, c_row, …)`    the same, writing nothing outside a window
+`store_cols(acc, c, c_row, cols)`   the same, writing nothing beyond cols
 `copy(shape, c, a)`                 one number
-`prefetch(a)`                       ask for the cache line at a
-`prefetch_rows(shape, a, a_row)`    ask for one in each row of a matrix
+`prefetch(a)`                       prefetch the cache line at a
+`prefetch_rows(shape, a, a_row)`    prefetch one line in each row of a matrix
 ==================================  ============================================================
 """
 
@@ -49,15 +47,15 @@ from numba.extending import intrinsic, models, register_model
 
 from numba_linear.jit.resident import CompileTime
 
-#: What LLVM calls a processor with 32 registers of 128 bits, by a number of which a vector can be
-#: multiplied.
+#: LLVM's names of the processor with 32 registers of 128 bits, whose multiply-adds can take one
+#: factor from a lane.
 AARCH64 = ("aarch64", "arm64")
 
 BYTE, INT32, INT64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 class Shape(CompileTime):
-    """What a fragment is made of; as a value in a kernel it only carries this type."""
+    """A fragment's dtype, rows and columns; as a value in a kernel it only carries this type."""
 
     def __init__(self, dtype, rows, columns):
         self.dtype, self.rows, self.columns = dtype, rows, columns
@@ -113,18 +111,18 @@ class Emitter:
         return self.builder.select(self.builder.icmp_signed("<", number, other), number, other)
 
     def opaque(self, address):
-        """The address, which LLVM for x86, of 16 registers, must take as it is.
+        """The address, hidden from LLVM's optimiser on x86, which has 16 registers for addresses.
 
-        It would else keep the address of each of a tile's rows in a register of its own, more than
-        there are. So every third row has one, and its neighbours are one and two strides from it,
-        which x86 adds while loading.
+        LLVM would keep each row's address in a register of its own and run out of them. With this
+        every third row has one; the next two rows are one and two strides from it, which x86 adds
+        while loading.
         """
         if self.aarch64:
             return address
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [address], False)
 
     def here(self, number):
-        """The number, which LLVM must not compute with before it gets here."""
+        """The number, with which LLVM must not compute before this point."""
         return self.builder.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [number], True)
 
     def call(self, name, result, *args):
@@ -133,8 +131,7 @@ class Emitter:
         return self.builder.call(function, args)
 
     def aligned(self, instruction):
-        """Arrays may lie at any multiple of their numbers' size, or, viewed from bytes, at
-        none."""
+        """The instruction, which must not assume alignment: arrays may be views of bytes."""
         instruction.align = 1
         return instruction
 
@@ -153,7 +150,7 @@ class Emitter:
             self.call(name, ir.VoidType(), value, pointer, ir.Constant(INT32, 1), mask)
 
     def splat(self, number):
-        """The number in every column; a float64 in place of a float32 is exact and narrowed."""
+        """The number in every column; a float64 given for a float32 is narrowed, exactly."""
         if isinstance(self.scalar, ir.FloatType) and isinstance(number.type, ir.DoubleType):
             number = self.builder.fptrunc(number, self.scalar)
         unset = ir.Constant(ir.VectorType(number.type, self.shape.columns), ir.Undefined)
@@ -162,8 +159,7 @@ class Emitter:
         return self.builder.shuffle_vector(value, unset, first)
 
     def lane(self, vector, index):
-        """The number of that index of a vector in every column, which AArch64's multiply-adds take
-        from the vector itself."""
+        """A vector's lane in every column; AArch64's multiply-adds take it from the vector."""
         return self.shuffle(
             vector, ir.Constant(vector.type, ir.Undefined), [index] * self.shape.columns
         )
@@ -176,7 +172,7 @@ class Emitter:
         return self.call(f"llvm.fma.{self.suffix}", self.vector, a, b, c)
 
     def mask(self, count):
-        """The columns below count, of which there may be more than there are columns."""
+        """The columns below count, which may exceed their number."""
         count = self.least(self.shape.columns, count)
         columns = ir.Constant(
             ir.VectorType(INT32, self.shape.columns), list(range(self.shape.columns))
@@ -226,8 +222,7 @@ def outer(typingctx, acc, a, a_row, b):
 
 @intrinsic
 def outer_terms(typingctx, acc, a, a_row, b, b_col):
-    """As `outer`, for the terms that 128 bits hold: contiguous in each row of A, in B `b_col`
-    apart."""
+    """`outer` for the terms that 128 bits hold: contiguous in A's rows, `b_col` apart in B."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
@@ -247,7 +242,7 @@ def outer_terms(typingctx, acc, a, a_row, b, b_col):
 
 @intrinsic
 def outer_inside(typingctx, acc, a, a_row, b, cols):
-    """Columns from `cols` on stay as they are, but for the sign of a zero."""
+    """Columns from `cols` on are unchanged, except for the sign of a zero."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
@@ -278,7 +273,7 @@ def chain(typingctx, acc, a, t):
 
 @intrinsic
 def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
-    """Of the terms that 128 bits hold those from `first` on."""
+    """Of the terms that 128 bits hold, those from `first` on."""
 
     def codegen(context, builder, sig, args):
         _, fragment, a, a_row, b, b_row, apart, first = args
@@ -309,7 +304,7 @@ def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
 
 
 def apart_at(e, sides, a, a_row, apart):
-    """Where each vector of a fragment lies, of several sides of each row."""
+    """The address of each vector of a fragment; a row has one for each side."""
     for r in range(e.shape.rows):
         row = e.builder.add(a, e.builder.mul(a_row, ir.Constant(INT64, r // sides.rows)))
         yield e.at(row, apart, r % sides.rows, e.vector)
@@ -377,8 +372,8 @@ def add(typingctx, left, right):
 
 @intrinsic
 def finish(typingctx, acc, bias, divisor):
-    """`bias` is an address, 0 for none; `divisor` 0 for none, negative for -1 / s with s a power
-    of two, by whose exact inverse it is then quicker to multiply."""
+    """`bias` is an address, 0 for none. `divisor` is 0 for none, or -1 / s for a power of two s:
+    multiplying by its exact inverse is faster."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
@@ -452,7 +447,7 @@ def store_cols(typingctx, acc, c, c_row, cols):
 
 
 def is_whole(e, above, rows, left, cols):
-    """Whether all of a fragment is inside a window of rows and columns."""
+    """Whether a window of rows and columns holds the whole fragment."""
     builder = e.builder
     ends = ((rows, e.shape.rows), (cols, e.shape.columns))
     tests = [builder.icmp_signed(">=", end, ir.Constant(INT64, extent)) for end, extent in ends]
@@ -461,7 +456,7 @@ def is_whole(e, above, rows, left, cols):
 
 
 def window(e, above, rows, left, cols):
-    """The numbers of each row that are inside."""
+    """A mask for each row, of the numbers that are inside."""
     above, rows, left, cols = (e.here(number) for number in (above, rows, left, cols))
     inside = e.builder.and_(e.mask(cols), e.builder.not_(e.mask(left)))
     for r in range(e.shape.rows):
@@ -474,7 +469,7 @@ def window(e, above, rows, left, cols):
 
 @intrinsic
 def load_inside(typingctx, shape, a, a_row, above, rows, left, cols):
-    """What is not in the rows above … rows-1 and the columns left … cols-1 is +0."""
+    """Numbers outside the rows above … rows-1 and the columns left … cols-1 are +0."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, shape)
@@ -548,7 +543,7 @@ def put(typingctx, acc, c, c_row, rows, cols):
 
 
 def joined(e, parts):
-    """Vectors side by side, a power of two of them, as one."""
+    """A power of two of vectors, side by side in one."""
     while len(parts) > 1:
         parts = [
             e.shuffle(x, y, range(2 * x.type.count))
@@ -558,7 +553,7 @@ def joined(e, parts):
 
 
 def exchange(e, rows, step):
-    """The transpose of rows, in groups of `step` columns; within 128 bits where that is 1."""
+    """The transpose of rows, in groups of `step` columns; within each 128 bits if `step` is 1."""
     n = rows[0].type.count
     within = 16 // e.shape.size if step == 1 else n
     evens = [
@@ -577,8 +572,7 @@ def exchange(e, rows, step):
 def read_terms(e, a, a_row):
     """The columns of a matrix that 128 bits of its rows hold, as vectors.
 
-    A row's 128 bits are loaded into a part of a register, so that the transposing stays within
-    these parts.
+    Each row's 128 bits are loaded into a part of a register; transposing stays within the parts.
     """
     builder, terms = e.builder, some_terms(e.shape).columns
     numbers = Emitter(builder, e.shape.of(1, terms))
@@ -591,8 +585,8 @@ def read_terms(e, a, a_row):
 
 
 def read_columns(e, a, row_offset, cols=None):
-    """The columns of a matrix whose row r lies at a + row_offset(r), as rows: square after square
-    of its rows."""
+    """The columns, as rows, of a matrix whose row r is at a + row_offset(r). It may have more rows
+    than columns, by a power of two: they are taken square by square."""
     n = e.shape.rows
     square = Emitter(e.builder, e.shape.of(n, n))
     rows = [[]] * n
@@ -605,9 +599,9 @@ def read_columns(e, a, row_offset, cols=None):
 def read_square(e, a, row_offset, cols):
     """The columns of a square matrix, as rows.
 
-    In shuffles of one instruction each: of the columns within 128 bits, then of 128-bit parts.
-    Where a register has several parts, rows are read in halves, those of two rows into one
-    register, which saves a shuffle.
+    Each shuffle is one instruction: first within 128 bits, then of 128-bit parts. If a register
+    has several parts, rows are read in halves, two rows' halves into one register, which saves a
+    shuffle.
     """
     n, part = e.shape.rows, 16 // e.shape.size
     halves = 2 if n > part else 1
@@ -624,7 +618,7 @@ def read_square(e, a, row_offset, cols):
 
     groups = [[] for _ in range(halves)]
     for r in range(0, n, halves * part):
-        for h in range(halves):  # before other rows evict these: 94 us to 91 at (1, 1024, 1024)
+        for h in range(halves):  # both halves before other rows evict these
             rows = [
                 joined(e, [read(h, r + i + k * part) for k in range(halves)]) for i in range(part)
             ]
@@ -649,7 +643,7 @@ def load_columns(typingctx, square, a, a_row):
 
 @intrinsic
 def load_terms(typingctx, shape, a, a_row):
-    """Of so many rows as the shape has columns."""
+    """The matrix has as many rows as the shape has columns."""
     result = Fragment(shape.dtype, some_terms(shape).columns, shape.columns)
 
     def codegen(context, builder, sig, args):
@@ -660,8 +654,8 @@ def load_terms(typingctx, shape, a, a_row):
 
 @intrinsic
 def load_columns_of_pairs(typingctx, square, a, a_row, other):
-    """Of half as many rows as the square has columns of numbers, and of as many columns `other`
-    bytes from these, in turn."""
+    """Even lanes take half as many rows as the square has; odd lanes take the numbers of the same
+    rows that are `other` bytes further."""
 
     def codegen(context, builder, sig, args):
         _, a, a_row, other = args
@@ -677,8 +671,8 @@ def load_columns_of_pairs(typingctx, square, a, a_row, other):
 
 @intrinsic
 def load_few_columns(typingctx, square, a, a_row, rows, cols):
-    """Of a matrix with `rows` rows, the last of which is repeated, and `cols` columns, after which
-    come +0."""
+    """A matrix of `rows` rows, the last of which is repeated, and `cols` columns, padded with
+    +0."""
 
     def codegen(context, builder, sig, args):
         _, a, a_row, rows, cols = args
@@ -722,7 +716,7 @@ def prefetch_rows(typingctx, shape, a, a_row):
 
 @intrinsic
 def prefetch_terms(typingctx, shape, a, step):
-    """Ask for a line for each of the terms of `outer_terms`, `step` apart."""
+    """Prefetch a line for each term of `outer_terms`, `step` bytes apart."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, shape)
@@ -743,7 +737,7 @@ def prefetch(typingctx, a):
 
 
 def constant_word(value):
-    """A word that is an integer known while compiling."""
+    """An operation that is an integer known at compile time."""
 
     @intrinsic
     def word(typingctx, shape):
@@ -776,7 +770,7 @@ def scratch(typingctx, size):
 
 @intrinsic
 def allocate(typingctx, size):
-    """The address of `size` bytes on the heap, or 0; `release` gives them back."""
+    """The address of `size` bytes on the heap, or 0; `release` frees them."""
 
     def codegen(context, builder, sig, args):
         return builder.ptrtoint(context.nrt.allocate_unchecked(builder, args[0]), INT64)

@@ -15,8 +15,7 @@ STEPS = 1 << 21
 
 @resident(no_cpython_wrapper=False)
 def spin(numbers: Operand, steps):
-    """`steps` steps of the largest tile on the same operands, which the compiler keeps in
-    registers."""
+    """`steps` steps of the largest tile on the same operands, which stay in registers."""
     tiling = tiling_of(numbers)
     acc = zero(largest_tile(tiling))
     for _ in range(steps):
@@ -25,9 +24,10 @@ def spin(numbers: Operand, steps):
 
 
 def flops(dtype: np.typing.DTypeLike) -> float:
-    """Floating-point operations that one thread can do in a second, measured in about 0.1 s.
+    """Floating-point operations per second of one thread, measured in about 0.1 s.
 
-    A multiply-add counts as two. The best of several short runs, for a machine shared with others.
+    A multiply-add counts as two. The best of several short runs counts, since others may share the
+    machine.
     """
     dtype = np.dtype(dtype)
     kind = {"float32": types.float32, "float64": types.float64}[dtype.name]

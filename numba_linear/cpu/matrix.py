@@ -6,7 +6,7 @@ from numba_linear.jit.compiler import inlined
 
 
 class Matrix(NamedTuple):
-    """Number [i, j] lies at the address `at + i * row + j * col`; strides are in bytes."""
+    """Number [i, j] is at the address `at + i * row + j * col`; strides are in bytes."""
 
     at: int
     row: int

@@ -34,7 +34,7 @@ from numba_linear.jit.resident import resident
 
 
 def leaf(acc, terms, a, a_row, a_col, b, b_col, soon, step):
-    """The chain of a leaf's terms, which each processor takes as `chain_of` chooses."""
+    """The chain of a leaf's terms, by the loop that `chain_of` chooses for the processor."""
 
 
 def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
@@ -46,7 +46,7 @@ def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
 
 
 def by_registers(acc, terms, a, a_row, a_col, b, b_col, soon, step):
-    """AArch64: where A's rows are contiguous, one load brings several terms of a row."""
+    """AArch64: if A's terms are contiguous, one load brings several terms of a row."""
     p = 0
     if a_col == item_bytes(acc):
         while p + terms_of(acc) <= terms:
@@ -81,25 +81,24 @@ def tiles(
     divisor: float,
     ahead: Prefetch,
 ):
-    """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], and with the last leaf
-    C: `count` tiles, one below the other.
+    """The leaves begin … end-1 of the sums C[r, c] = Σ_p A[r, p] · B[c, p], for `count` tiles, one
+    below the other. The last leaf finishes the sums and writes C.
 
     Parameters
     ----------
     a : Matrix
-        Rows × terms, from leaf `begin` on; the next leaf lies `a_leaf` bytes further, and the next
-        tile's rows `a_tile`.
+        Rows × terms, from leaf `begin` on. The next leaf is `a_leaf` bytes further, the next tile
+        `a_tile`.
     b : Matrix
-        Columns × terms, from leaf `begin` on; the columns of a term are contiguous.
+        Columns × terms, from leaf `begin` on. The columns of a term are contiguous.
     c : Matrix
-        Rows × columns; of each row, which is contiguous, `cols` numbers are written, and of the
-        tiles' rows `rows`.
+        Rows × columns. Rows are contiguous; `cols` numbers of each are written, of `rows` rows.
     leaves : Leaves
-        Which leaves, of how many terms, and where partial sums wait for the rest of the sum.
+        Which leaves, of how many terms, and where partial sums wait.
     bias, divisor
         As in `finish`.
     ahead : Prefetch
-        What to prefetch meanwhile.
+        What to prefetch.
     """
     terms, begin, end, partials, kept, kept_tile, low = leaves
     final = max(terms - 1, 0) // LEAF
@@ -145,10 +144,9 @@ def tiles_onward(
     onward: Onward,
     ahead: Prefetch,
 ):
-    """`tiles` of sums that go on: the terms of one leaf, from what it has to where it goes.
+    """`tiles` for sums that go on, by terms of one leaf.
 
-    Nothing is read from C or written to it outside the window; its rows above are of the first
-    tile.
+    Nothing of C outside the window is read or written. Its rows above are in the first tile.
     """
     begun, first, level, merges, to = onward
     above, rows, left, cols = window
@@ -177,9 +175,8 @@ def tiles_onward(
 
 @inlined
 def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
-    """The same side by side, all inside; the next tile's columns of B lie `b_tile` bytes further.
-
-    The rows of C `below` bytes further are prefetched; 0 for none.
+    """The same for tiles side by side, all inside C. The next tile's columns of B are `b_tile`
+    bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
     """
     begun, first, level, merges, to = onward
     for t in range(count):
@@ -199,7 +196,7 @@ def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
 
 @inlined
 def at_edge(shape, cols, a, b, c, c_row, terms, onward):
-    """One of which `cols` columns are there, in B too."""
+    """An edge tile: C and B have `cols` of its columns."""
     begun, first, level, merges, to = onward
     acc = zero(shape)
     if begun:

@@ -1,8 +1,8 @@
-"""Every decision about a contraction, made before it runs; the numbers stand in `tuning.py`.
+"""All decisions about a contraction, made before it runs; their numbers are in `tuning.py`.
 
-`path_of` says which path it takes, `blocks_for` what the five loops take at a time and pack,
-`parts_for` how threads share it. What runs a plan (`contract.py`, `driver.py`, the paths' own
-files) decides nothing. All paths give the same bits.
+`path_of` chooses the path, `blocks_for` the block sizes of the five loops and what they pack, and
+`parts_for` how threads share the work. The code that runs a plan (`contract.py`, `driver.py`, each
+path's file) decides nothing. All paths give the same bits.
 """
 
 from typing import NamedTuple
@@ -60,9 +60,9 @@ from numba_linear.cpu.tuning import (
 )
 from numba_linear.jit.compiler import inlined
 
-#: Paths: few multiply-adds (`small.py`), a C or bias with strides (`strided.py`), by Cᵀ
-#: (`transposed.py`), one row by pairs of leaves (`leaf_pairs.py`), one row and a few (`gemv.py`,
-#: two ways), and the five loops (`driver.py`). The last five are for a CONTIGUOUS C and bias.
+#: Paths: few multiply-adds (`small.py`), a strided C or bias (`strided.py`), by Cᵀ
+#: (`transposed.py`), one row in pairs of leaves (`leaf_pairs.py`), few rows in two ways
+#: (`gemv.py`), and the five loops (`driver.py`). CONTIGUOUS stands for any of the last five.
 SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(8)
 
 
@@ -73,7 +73,7 @@ SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(8)
 
 @inlined
 def path_of(tiling, problem):
-    """SMALL, STRIDED, or CONTIGUOUS, which threads may share and `path_of_rows` then divides."""
+    """SMALL, STRIDED, or CONTIGUOUS: threads may share it, and `path_of_rows` says which it is."""
     if is_small(tiling, problem):
         return SMALL
     return STRIDED if is_strided(tiling, problem) else CONTIGUOUS
@@ -81,7 +81,7 @@ def path_of(tiling, problem):
 
 @inlined
 def path_of_rows(tiling, problem):
-    """The path on one thread where C's rows and the bias are contiguous."""
+    """The path on one thread of a contraction whose C rows and bias are contiguous."""
     if by_transpose(tiling, problem):
         return TRANSPOSED
     if by_leaf_pairs(tiling, problem):
@@ -93,7 +93,7 @@ def path_of_rows(tiling, problem):
 
 @inlined
 def is_small(tiling, problem):
-    """Whether preparing for anything quicker would take longer than the sums themselves."""
+    """Whether preparing for a faster path would take longer than the sums themselves."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     work = rows * cols * (terms + 2)
     if terms > LEAF or work > VECTOR_WORK:
@@ -103,7 +103,7 @@ def is_small(tiling, problem):
 
 @inlined
 def fills_vectors(tiling, problem):
-    """Whether C's columns lie side by side, and so do they in B or in B's transpose."""
+    """Whether C's columns are contiguous and fill vectors, and B's columns or terms are too."""
     _, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     if c.col != size or 2 * cols < lanes or (epilogue.bias and epilogue.step != size):
@@ -124,8 +124,8 @@ def is_strided(tiling, problem):
 
 @inlined
 def by_transpose(tiling, problem):
-    """Whether A is less to transpose than B: at least half of the transposing is saved, and at
-    most an eighth of the lanes is idle."""
+    """Whether A is cheaper to transpose than B: that saves at least half of the transposing and
+    leaves at most an eighth of the lanes idle."""
     a, b, _, rows, cols, terms, _ = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     return (
@@ -141,7 +141,7 @@ def by_transpose(tiling, problem):
 
 @inlined
 def by_short(tiling, problem):
-    """Whether few rows of A meet a B of short rows, the terms of both being contiguous."""
+    """Whether A has few rows, B's rows are short, and the terms of both are contiguous."""
     a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1)
     if rows > SHORT_ROWS and rows * cols * (terms + 2) > FEW_WORK:
@@ -155,8 +155,8 @@ def by_short(tiling, problem):
 
 @inlined
 def by_leaf_pairs(tiling, problem):
-    """Whether one row of A meets a B whose terms are contiguous, in whole pairs of leaves, and
-    whose rows evict each other."""
+    """Whether A has one row, B's terms are contiguous and fill whole pairs of leaves, and B's rows
+    evict each other from L1."""
     _, b, _, rows, cols, terms, _ = problem
     lanes = columns_of(tiling) // 2
     evict = lanes > WAYS and b.row % EVICT == 0
@@ -166,7 +166,7 @@ def by_leaf_pairs(tiling, problem):
 
 @inlined
 def by_dots(tiling, problem):
-    """Whether few rows of A fit a cache and B's terms are contiguous."""
+    """Whether A has few rows, contiguous or small enough for L2, and B's terms are contiguous."""
     a, b, _, rows, cols, terms, _ = problem
     size = item_bytes(tiling)
     few = cols >= columns_of(tiling) // 2 or rows < least_height(tiling)
@@ -176,7 +176,7 @@ def by_dots(tiling, problem):
 
 @inlined
 def by_rows(tiling, problem):
-    """Whether few rows of A meet a B whose columns are contiguous."""
+    """Whether A has few rows and B's columns are contiguous."""
     _, b, _, rows, cols, terms, _ = problem
     few = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MORE_ROWS_BYTES)
     return few and b.row == item_bytes(tiling) and terms > 1 and cols >= columns_of(tiling)
@@ -188,19 +188,19 @@ def by_rows(tiling, problem):
 
 
 class Blocks(NamedTuple):
-    """What the five loops take at a time, and what they pack."""
+    """Block sizes of the five loops, and what they pack."""
 
-    panels: int  # of B: loop 5
-    rows: int  # of A: loop 4
-    leaves: int  # loop 3
+    panels: int  # panels of B in a block of loop 5
+    rows: int  # rows of A in a block of loop 4
+    leaves: int  # leaves in a block of loop 3
     low: int  # levels of the tree within a block of leaves
-    all_panels: int  # of B: loop 2
+    all_panels: int  # panels of B in all
     lead: int  # columns of the first panel, 0 if it is like the others
-    panel_bytes: int  # of what is packed of a panel, if B is
-    keep: bool  # whether B's panels are kept for all blocks of rows
+    panel_bytes: int  # bytes of a packed panel of B
+    keep: bool  # whether B's packed panels are kept for all blocks of rows
     b_direct: bool  # whether B is read in place
     a_pack: bool  # whether A is packed
-    tall: int  # rows of a tile that is to have no fewer than A, or 0
+    tall: int  # rows of a tile taller than A, or 0
 
 
 @inlined
@@ -211,10 +211,10 @@ def blocks_for(tiling, problem):
     least, leaves = least_height(tiling), leaf_count(terms)
     apart = a.row >= APART_ROWS if a.col == size else a.col >= APART_TERMS or a.row != size
 
-    # A's block in L2. Where all fits, nothing is divided, which takes long.
+    # A's block fits L2. If all of A fits, skip the divisions, which are slow.
     block, low = block_leaves(tiling), block_levels(tiling)
     if a.row == size and not apart:
-        # long sums of few rows and columns: the terms of both where they lie
+        # A is read in place: a block's terms of A and B together fit L2
         while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
             block, low = block // 2, low - 1
     block = min(leaves, block)
@@ -226,15 +226,15 @@ def blocks_for(tiling, problem):
         fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
         block_rows = min(block_rows, max(most_rows, fit))
 
-    # To read B in place saves packing it, a pass over it that many tiles share. But where its rows
-    # begin anywhere its loads straddle cache lines, and where they are pages apart they evict each
-    # other. Nothing beyond B's columns may be read.
+    # Reading B in place saves packing, a pass over B that many tiles share. But loads of unaligned
+    # rows straddle cache lines, and rows that are pages apart evict each other. A tile must not
+    # read beyond B's columns.
     wide = cols >= most_columns or cols == most_columns // 2
     b_direct = b.row == size and wide and rows <= direct_tiles(b.col) * most_rows
 
-    # Peel `lead` columns so that the later panels are aligned, in a direct B, or else in C. That
-    # costs up to a panel more: it pays for a direct B of many panels, or where writing C is much
-    # of the work.
+    # Peel `lead` columns so that the later panels are aligned in a direct B, or else in C. This
+    # adds up to one panel: it pays for a direct B of many panels, or where writing C is much of
+    # the work.
     vector_bytes = most_columns // 2 * size
     lead, edge = 0, b.at if b_direct else c.at
     writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > ALIGNED_C
@@ -244,7 +244,7 @@ def blocks_for(tiling, problem):
         lead = -edge % vector_bytes // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
 
-    # B's panels in L3: kept for all blocks of rows if all their terms fit, else packed for each.
+    # B's panels stay in L3 for all blocks of rows if all their terms fit; else each packs anew.
     panel_bytes = min(block * LEAF, terms) * most_columns * size
     keep = not b_direct and rows > block_rows
     block_panels = panels
@@ -260,14 +260,14 @@ def blocks_for(tiling, problem):
         fit = b_bytes(tiling) // ((block_rows + most_rows) * size * kept_levels)
         block_panels = min(block_panels, max(1, fit // most_columns))
     block_panels = min(block_panels, panels)
-    if block_panels < panels:  # as even as can be
+    if block_panels < panels:  # blocks of nearly equal size
         rounds = (panels + block_panels - 1) // block_panels
         block_panels = (panels + rounds - 1) // rounds
 
     evict = (a.row if a.col == size else a.col) % PAGE == 0
     enough = block_panels >= (PACK_A_PANELS_EVICT if evict else PACK_A_PANELS)
     a_pack = apart and enough and rows >= 2 * most_rows
-    # Use a taller tile, and pad A, where no tile is low enough, or where it saves a pass over B.
+    # Use a taller tile and pad A where no tile is low enough, or where it saves a pass over B.
     tall = 0
     if rows < least:
         tall = least
@@ -292,7 +292,7 @@ def blocks_for(tiling, problem):
 
 @inlined
 def direct_tiles(step):
-    """Tiles of A's rows up to which a B whose rows lie `step` bytes apart is read in place."""
+    """The most tiles of A's rows for which a B with row stride `step` is read in place."""
     if step != 0 and step % PAGE == 0:
         return DIRECT_TILES_PAGE
     return DIRECT_TILES_ALIGNED if step % LINE == 0 else DIRECT_TILES
@@ -300,23 +300,23 @@ def direct_tiles(step):
 
 @inlined
 def tile_height(tiling, left, rows):
-    """The index among the heights for the next tile, with `left` of `rows` rows still to do.
+    """The index in `heights` of the next tile, with `left` of `rows` rows still to do.
 
-    The least height that finishes them, if the tile may begin early and compute some rows again
-    (the same bits); else the greatest that fits.
+    The lowest tile that finishes them, if there is one no taller than `rows`: it may begin early
+    and compute some rows again, to the same bits. Else the tallest that fits.
     """
     choices = heights(tiling)
     best = -1
     for i in range(len(choices)):
-        # from the greatest down: one that finishes, or the first that does not
+        # from the tallest down: the first that fits, or a lower one that still finishes
         if choices[i] <= rows and (best < 0 or choices[i] >= left):
             best = i
     return best
 
 
 class Panel(NamedTuple):
-    """Columns of C: where they begin, how many a tile takes, how many of these C has, and how
-    many the panel before has."""
+    """Columns of C: the first, how many a tile takes, how many of these C has, and how many the
+    panel before has computed."""
 
     column: int
     width: int
@@ -327,7 +327,7 @@ class Panel(NamedTuple):
 @inlined
 def panel_of(tiling, cols, blocks, index):
     """The panel of that index. The last begins early, if it can, and computes some columns
-    again, the same bits; half a panel takes tiles half as wide."""
+    again, to the same bits. Half a panel takes tiles half as wide."""
     width, lead = columns_of(tiling), blocks.lead
     column = index * width
     if lead:
@@ -351,13 +351,13 @@ def panel_of(tiling, cols, blocks, index):
 
 @inlined
 def in_strips(tiling, problem):
-    """Whether few terms, or few rows, go on along C's rows, of which they read and write most."""
+    """Whether sums go on along C's rows: for few terms or rows, most work is on C itself."""
     return problem.terms <= STRIP_TERMS or problem.rows < least_height(tiling)
 
 
 class Strips(NamedTuple):
-    """What goes on along C's rows: columns at a time, whether B is read in place, and whether
-    strips are higher and the next one is prefetched."""
+    """How sums go on along C's rows: columns at a time, whether B is read in place, and whether
+    strips are taller and the next one is prefetched."""
 
     cols: int
     b_direct: bool
@@ -374,8 +374,8 @@ def strips_for(tiling, problem):
 
 @inlined
 def takes_leaf(tiling, problem):
-    """Whether a leaf from its start is a contraction of its own, and added to the tree after it:
-    where C is larger than a cache, an addition in the microkernel waits for what it reads."""
+    """Whether a whole leaf is a contraction of its own, added to the tree afterwards. If C exceeds
+    L2, an addition in the microkernel would wait for its operands."""
     size = problem.rows * problem.cols * item_bytes(tiling)
     return problem.terms == LEAF and size >= a_bytes(tiling)
 
@@ -384,13 +384,13 @@ def takes_leaf(tiling, problem):
 # Threads
 # --------------------------------------------------------------------------------------
 
-#: Threads whose number is not known yet: as many as save most.
+#: Stands for an unknown number of threads: as many as save most.
 MANY = 1 << 20
 
 
 @inlined
 def threads_pay(tiling, problem, threads, launch):
-    """Whether so many threads save enough time to be started, which takes `launch` ns."""
+    """Whether so many threads save enough time to pay for their start, which takes `launch` ns."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     size = item_bytes(tiling)
     read = (rows * terms + cols * terms + rows * cols) * size - 2 * a_bytes(tiling)
@@ -399,9 +399,9 @@ def threads_pay(tiling, problem, threads, launch):
 
 
 class Parts(NamedTuple):
-    """How threads share a contraction: rows × cols parts of C, each of so many terms.
+    """How threads share a contraction: rows × cols parts of C, each of `terms` terms.
 
-    Each part of the terms has a C of its own, `bytes` from the one before.
+    Each part of the terms has a C of its own, `bytes` after the one before.
     """
 
     rows: int
@@ -412,7 +412,7 @@ class Parts(NamedTuple):
 
 @inlined
 def splits_k(tiling, problem, threads):
-    """Whether the terms are cut and not C, which is small, and whose sums are long."""
+    """Whether the terms are cut and not C: C is small and its sums are long."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     if leaf_count(terms) < SPLIT_K_LEAVES * threads:
         return False
@@ -422,7 +422,7 @@ def splits_k(tiling, problem, threads):
 
 @inlined
 def parts_for(tiling, problem, threads):
-    """C's longer side is cut: each thread packs all of the other."""
+    """Cut C's longer side; each thread then packs all of the other operand."""
     terms = max(1, problem.terms)
     if problem.cols > problem.rows:
         return Parts(1, threads, terms, 0)
@@ -431,7 +431,7 @@ def parts_for(tiling, problem, threads):
 
 @inlined
 def terms_of_part(terms, threads):
-    """The terms of a part in split-K: as many whole leaves as make a node of the rule's tree."""
+    """The terms of a split-K part: as many whole leaves as make a node of the rule's tree."""
     leaves = 1
     while leaves * LEAF * SPLIT_K_PARTS * threads < terms:
         leaves *= 2

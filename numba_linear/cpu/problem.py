@@ -1,4 +1,4 @@
-"""What the engine's functions hand on to each other."""
+"""What the engine's functions pass to each other."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from numba_linear.cpu.matrix import Matrix
 class Epilogue(NamedTuple):
     """What follows each sum: (sum + bias[c]) / divisor, as in `finish`.
 
-    `bias` is an address, 0 for none; its numbers lie `step` bytes apart.
+    `bias` is an address, or 0 for none; its numbers are `step` bytes apart.
     """
 
     bias: int
@@ -31,8 +31,8 @@ class Problem(NamedTuple):
 class Leaves(NamedTuple):
     """The leaves begin … end-1 of sums of `terms` terms, and where partial sums wait for the rest.
 
-    One of 2^level leaves waits in `partials`, if its level is below `low`: none of these is left
-    at `end`. Others wait in `kept`, of which each tile has `kept_tile` bytes.
+    A partial sum of 2^level leaves waits in `partials` if its level is below `low`; none of these
+    is left at `end`. The others wait in `kept`, in `kept_tile` bytes per tile.
     """
 
     terms: int
@@ -47,8 +47,8 @@ class Leaves(NamedTuple):
 class Prefetch(NamedTuple):
     """What a tile prefetches: two cache lines per term, and a line of each of C's rows.
 
-    The lines of the first term lie at `at`, those of the next `step` bytes further, and those of
-    the next tile `tile`. C's lines lie `c` bytes further; 0 for none.
+    The first term's lines are at `at`, the next term's `step` bytes further, and the next tile's
+    `tile` bytes. C's lines are `c` bytes after the tile's own; 0 for none.
     """
 
     at: int
@@ -58,8 +58,8 @@ class Prefetch(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The rows above … rows-1 and columns left … cols-1 of a tile: those that are its own, where
-    it begins early, and that C has."""
+    """The part of a tile that C has and that is not computed yet, since a tile may begin early:
+    the rows above … rows-1 and the columns left … cols-1."""
 
     above: int
     rows: int
@@ -68,11 +68,11 @@ class Window(NamedTuple):
 
 
 class Onward(NamedTuple):
-    """How a sum goes on that was begun before: its terms are of one leaf.
+    """How a sum goes on from an earlier call, by terms of one leaf.
 
-    At C lies the leaf under way, from which it starts if it was begun, else from +0. `merges`
-    partial sums of the tree are added if these terms fill it: the first lies `first` bytes after
-    C, the next `level` bytes further. The result goes `to` bytes after C.
+    It starts from the leaf under way, which is at C, if that was `begun`, else from +0. If these
+    terms fill the leaf, `merges` partial sums of the tree are added: the first is `first` bytes
+    after C, each next one `level` bytes further. The result goes `to` bytes after C.
     """
 
     begun: int

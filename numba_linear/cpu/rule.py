@@ -1,4 +1,4 @@
-"""The summation rule's one constant. Changing it changes bits; what changes only speed stands in
+"""The summation rule's one constant. Changing it changes bits; what changes only speed is in
 `tuning.py`."""
 
 from numba_linear.jit.compiler import inlined
@@ -25,6 +25,6 @@ def level_count(leaves):
 def pending(q, final):
     """The levels of the tree whose partial sums are added after leaf q, as bits, the lowest first.
 
-    A binary counter: the trailing ones of q, and after the last leaf every one.
+    A binary counter: the trailing ones of q, and after the last leaf all ones.
     """
     return q if q == final else q & ~(q + 1)
