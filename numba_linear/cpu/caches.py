@@ -1,15 +1,15 @@
-"""The sizes of the data caches, as the operating system tells them, and where each comes from.
+"""The sizes of the data caches, as the operating system reports them, and the source of each.
 
-Blocks are sized for every core that this process may run on, so of unlike cores the least cache
-counts; and where cores share a cache of the first or second level each has its part of it, since
-each thread has a block of its own there. Simultaneous threads of one core share what it has.
+Blocks must fit on every core that this process may run on, so of unlike cores the smallest cache
+counts. Cores that share an L1 or L2 have a part of it each, since each thread has its own block
+there. Hardware threads of one core share its part.
 
 - Linux: the files of `/sys`, for the processors of the process's affinity. A container shows its
   host's; the quota of a control group is in `quota`.
 - macOS: `sysctlbyname`, for each kind of core.
 - Windows: `GetLogicalProcessorInformationEx`.
 
-Where the system tells nothing, common sizes stand in.
+If the system reports nothing, common sizes are assumed.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ class Cache(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What is reckoned with: bytes for one core, of the third level bytes of all of it."""
+    """Bytes that blocks may use: one core's part of L1 or L2, all of L3."""
 
     size: int
     source: str
@@ -52,7 +52,7 @@ def cache_sizes():
 
 
 def sizes_of(caches):
-    """The least of each level; a machine without a third has its largest in place of it."""
+    """The smallest cache of each level; for a machine without L3 its largest cache."""
     sizes = {}
     for level, common in COMMON.items():
         found = [
@@ -74,7 +74,7 @@ def shared(cache):
 
 
 def read_caches():
-    """The caches of the cores that this process may run on; none where the system tells none."""
+    """The caches of the cores that this process may run on; none if the system reports none."""
     reader = {"linux": linux_caches, "darwin": macos_caches, "win32": windows_caches}
     try:
         caches = reader.get(sys.platform, list)()
@@ -121,13 +121,13 @@ def linux_caches():
                 continue
             cores = max(1, len(sharers) // siblings)
             caches.append(Cache(level, int(size[:-1]) << 10, cores, here))
-            if level <= 2:  # those that share it are cores like this one
+            if level <= 2:  # the sharers are cores like this one
                 left -= sharers
     return caches
 
 
 def quota():
-    """How many processors' time the control group of a container allows; None for no limit."""
+    """The processors whose time a container's control group allows; None for no limit."""
     try:
         if os.path.exists(f"{CGROUP}/cpu.max"):
             allowed, period = read(CGROUP, "cpu.max").split()
@@ -160,7 +160,7 @@ def sysctl(name):
 def macos_caches():
     kinds = [f"hw.perflevel{i}" for i in range(sysctl("hw.nperflevels"))]
     caches = []
-    for kind in kinds or ["hw"]:  # an Intel has one kind, whose first two levels are a core's own
+    for kind in kinds or ["hw"]:  # an Intel has one kind of core, with its own L1 and L2
         for level, name in {1: "l1dcachesize", 2: "l2cachesize", 3: "l3cachesize"}.items():
             cores = sysctl(f"{kind}.cpusperl{level}") if kinds and level > 1 else 1
             source = f"sysctl {kind}.{name}"
@@ -170,9 +170,8 @@ def macos_caches():
 
 # --- Windows
 
-#: Of a record of GetLogicalProcessorInformationEx, which begins with its kind and its size: where
-#: a core has its number of groups and their masks; and a cache its level, its size and its type,
-#: then as a core.
+#: Kinds of records of GetLogicalProcessorInformationEx, and offsets of the number of groups and of
+#: their masks. A record begins with its kind and its size.
 RELATION_CORE, RELATION_CACHE, RELATION_ALL = 0, 2, 0xFFFF
 CORE_GROUPS, CORE_MASKS, CACHE_GROUPS, CACHE_MASKS = 30, 32, 38, 40
 UNIFIED, DATA = 0, 2
@@ -191,7 +190,7 @@ def windows_caches():
         """The processors of a record, as group and bit."""
         (groups,) = struct.unpack_from("<H", buffer, at + groups_at)
         found = set()
-        for i in range(max(1, groups)):  # 0, before Windows 11, for one
+        for i in range(max(1, groups)):  # 0 means one, before Windows 11
             mask, group = struct.unpack_from("<QH", buffer, at + masks_at + 16 * i)
             found.update((group, bit) for bit in range(64) if mask >> bit & 1)
         return found

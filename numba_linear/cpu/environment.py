@@ -1,9 +1,8 @@
 """The floating-point environment: bits are those of the default one, whatever the caller set.
 
-Another rounding mode, or subnormal numbers taken for 0 (PyTorch's `set_flush_denormal` does so for
-the calling thread), would change bits on some threads and not on others. So the layer computes in
-the default environment and leaves the caller's as it was. To look takes no time that could be
-measured: a loop of 14.6 ns takes 14.6 ns with it.
+Another rounding mode, or subnormals flushed to 0 (PyTorch's `set_flush_denormal` does so for the
+calling thread), would change bits on some threads only. So the layer computes in the default
+environment and restores the caller's. Checking it takes no measurable time.
 """
 
 from llvmlite import ir
@@ -11,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-#: By the processor's name in LLVM: the control register's width, the intrinsics that read and
-#: write it, and its bits for rounding and subnormal numbers, which are all 0 by default.
+#: By LLVM's name of the processor: the control register's width, the intrinsics that read and
+#: write it, and its bits for rounding and subnormals, which are 0 by default.
 REGISTERS = {
     "x86_64": (32, "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr", 0xE040),
     "aarch64": (64, "llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr", 0x3C00007),
@@ -38,7 +37,7 @@ def read(builder, width, name):
 
 
 def at_slot(builder, name, slot):
-    slot = builder.bitcast(slot, ir.IntType(8).as_pointer())  # as older LLVMs have it
+    slot = builder.bitcast(slot, ir.IntType(8).as_pointer())  # older LLVMs have typed pointers
     function_type = ir.FunctionType(ir.VoidType(), [slot.type])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [slot])
 
@@ -70,7 +69,7 @@ def is_default(typingctx):
 def set_default(typingctx):
     """Set the default environment, and return the former one for `restore`.
 
-    What is computed in it must be another function's: LLVM moves arithmetic across both.
+    Arithmetic in between must be in another function, since LLVM would move it across these calls.
     """
 
     def codegen(context, builder, sig, args):

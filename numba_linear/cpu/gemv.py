@@ -1,9 +1,8 @@
-"""A single row of C, or few, matrix times vector: B is read once, from memory, so nothing is
-packed.
+"""One row of C, or a few: matrix times vector. B is read once, so nothing is packed.
 
 `gemv_dot` is for a B whose terms are contiguous (forward): blocks of it are transposed in
-registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): it is read
-row by row, in place, while a stretch of C waits in L1.
+registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): B is read
+row by row, in place, while a stretch of C stays in L1.
 """
 
 from numba_linear.codes import FINE, MEMORY
@@ -45,34 +44,33 @@ from numba_linear.cpu.tuning import (
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
-#: Bytes of the sums of `DOT_LEAVES` leaves, in vectors of at most 64.
+#: Bytes of the sums of `DOT_LEAVES` leaves, in vectors of at most 64 bytes.
 SUMS = 64 * DOT_LEAVES * DOT_ROWS
 
 
 @inlined
 def gemv_dot(tiling, problem, partials):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], A's terms contiguous too, for up to `DOT_ROWS` rows.
+    """C[r, c] = Σ_p A[r, p] · B[c, p] for up to `DOT_ROWS` rows; A's terms are contiguous too.
 
     A block is as many terms as a vector has lanes, of as many columns or at least `DOT_COLUMNS`.
-    All rows take a block once it is transposed; one row alone has two blocks under way, one to
-    each side, so that there are chains enough to hide their latency.
+    All rows of A take a block once it is transposed. A single row has two blocks under way, one
+    per side, so that there are enough chains to hide the latency.
     """
     a, b, c, rows, cols, terms, epilogue = problem
     size, step, lanes = item_bytes(tiling), columns_of(tiling) // 2, columns_of(dots(tiling))
     taken, width = step * size, row_bytes(dots(tiling))
-    # for each leaf, the sums of a block's columns for all rows, or to both sides; a block
+    # for each leaf the sums of a block's columns, for all rows or both sides; and a partial block
     sums, edge = scratch(SUMS), scratch(1024)
     node = DOT_ROWS * width
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # Rows so long mostly come from memory, quicker one by one than all a line at a time: they are
-    # asked for in runs of as many lines as a vector has lanes, 3.8 ms to 2.5 at (1, 4096, 4096).
-    # Where they lie multiples of that apart there is only one side, 3.2 ms to 2.8.
+    # Long rows mostly come from memory, which is faster for reads along rows: prefetch runs of as
+    # many lines as a vector has lanes. Use one side if the rows are multiples of LONG_ROW apart.
     far = b.row > LONG_ROW
     most = 1 if rows > 1 or (far and b.row % LONG_ROW == 0) else 2
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
-        # the last block begins early and computes some columns again, the same bits
+        # the last block begins early and computes some columns again, to the same bits
         first = max(0, min(column, cols - lanes))
         second = max(0, min(column + lanes, cols - lanes))
         for begin in range(0, leaves, DOT_LEAVES):
@@ -159,20 +157,20 @@ def gemv_dot(tiling, problem, partials):
 
 @inlined
 def gemv_rows(tiling, problem, stretch, partials):
-    """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns, eight rows of B to each pass over
-    C's.
+    """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns; each pass over C takes eight rows
+    of B.
 
-    `stretch` is a multiple of the tiling's columns, and there are no fewer of them than that.
+    `stretch` is a multiple of the tiling's columns, and C has at least as many.
     """
     a, b, c, rows, cols, terms, epilogue = problem
     size, width = item_bytes(tiling), columns_of(tiling)
     leaves, waiting = leaf_count(terms), stretch * size
-    # A B that comes from memory is asked for ahead: 2.8 ms to 2.4 at (1, 4096, 4096).
+    # Prefetch a B that comes from memory.
     far = terms * b.col >= ROWS_PREFETCH * b_bytes(tiling)
     end_column = 0
     while end_column < cols:
-        # fewer columns than are taken at once begin early, as a stretch of their own, and compute
-        # some again, the same bits: 1.5 us to 1.3 at (2, 65, 65)
+        # left-over columns are a stretch of their own, which begins early and computes some
+        # columns again, to the same bits
         column = min(end_column, cols - width)
         end_column = column + min(stretch, (cols - column) // width * width)
         for q in range(leaves):
@@ -230,7 +228,7 @@ def gemv_rows(tiling, problem, stretch, partials):
 
 @resident
 def contract_dots(tiling, problem: Problem) -> int:
-    """By `gemv_dot`, for which the terms of A are brought together."""
+    """By `gemv_dot`; terms of A that are not contiguous are copied first."""
     a, b, c, rows, cols, terms, epilogue = problem
     size, stack = item_bytes(tiling), scratch(STACK)
     levels = level_count(leaf_count(terms))

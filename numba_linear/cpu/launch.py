@@ -1,12 +1,12 @@
-"""Whether a call may start threads now. Where it may not, it runs on its own, to the same bits.
+"""Whether a call may start threads now. If not, it runs on its own thread, to the same bits.
 
 One call at a time has the threads: the holder of a token. The others would find the cores busy,
-and OpenMP would start a team of threads for each. The token is held for good where a launch could
-end the process: in a child forked after Numba's threading layer was started.
+and OpenMP would start a team of threads for each. In a child forked after Numba's threading layer
+was started a launch could end the process, so there nobody ever gets the token.
 
-The layer "workqueue" must not be entered twice at once, by whomever (numba#8563, #9288). There
-only the one thread that Python knows may take the token: while it is in compiled code Python can
-start no other, and the layer's own threads, on which a prange runs, are none of Python's.
+Two threads must not enter the layer "workqueue" at once (numba#8563, #9288). With that layer the
+token goes only to a thread that is Python's only one: while it runs compiled code Python cannot
+start another, and Python does not know the layer's own threads, on which a prange runs.
 """
 
 import functools
@@ -27,7 +27,7 @@ from numba_linear.jit.words import new_word, word_of
 FREE, HELD = 0, 1
 #: Held until the first code for threads has started the layer.
 TOKEN = new_word("numba_linear.token", HELD)
-#: Not 0 where the layer may be entered only by Python's only thread.
+#: Not 0 if only a thread that is Python's only one may enter the layer.
 FOR_ONE = new_word("numba_linear.for_one", 0)
 
 
@@ -40,7 +40,7 @@ def layer():
 
 
 def missing_threads():
-    """Why Numba can start no threads; "" where it can, and they are then started."""
+    """Why Numba can start no threads; "" if it can, and then they are started."""
     try:
         numba.get_num_threads()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
@@ -49,18 +49,18 @@ def missing_threads():
 
 
 def younger_than_python():
-    """Whether this process began after `logging` was loaded, long before any layer: by a fork."""
-    try:  # a process may have any bytes for its name
+    """Whether this process began after `logging` was loaded, and so by a fork."""
+    try:  # a process's name may be any bytes
         fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (AttributeError, IndexError, OSError, ValueError):
-        return False  # not Linux, where a launch in a forked child would end it
-    # not by `makeLogRecord`, which calls what the program may have put in place of records
+        return False  # not Linux: only there does a launch in a forked child end it
+    # not `makeLogRecord`, which calls a factory that the program may have replaced
     return age < logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
 
 
 #: Whether this process was forked from one that had started the layer. If we cannot tell which
-#: came first, the fork or the layer, we assume that it was.
+#: came first, the fork or the layer, we assume that the layer did.
 forked = layer() is not None and younger_than_python()
 
 
@@ -71,7 +71,7 @@ def after_fork():
 
 
 if hasattr(os, "register_at_fork"):
-    # A fork waits for what another thread compiles: its child would wait for ever.
+    # A fork waits while another thread compiles: the child would wait for ever for the lock.
     os.register_at_fork(
         before=compiler_lock.acquire,
         after_in_parent=compiler_lock.release,
@@ -82,7 +82,7 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def start_layer(*_):
-    """To be called once there is code for threads, and so a layer."""
+    """Called once there is code for threads, and so a layer."""
     FOR_ONE.value = layer() == "workqueue"
     if not forked:
         TOKEN.value = FREE
@@ -98,7 +98,7 @@ older_thread = types.ExternalFunction("PyThreadState_Next", types.uintp(types.ui
 def only_thread():
     """Whether Python knows the caller's thread and no other.
 
-    Needs no GIL, for it follows no pointer but the caller's own.
+    This needs no GIL, since it follows only the caller's own pointer.
     """
     thread = this_thread()
     return thread != 0 and newest_thread(interpreter()) == thread and older_thread(thread) == 0
@@ -115,7 +115,7 @@ def for_one(typingctx):
 
 @intrinsic
 def exchange(typingctx):
-    """Whether the token was free; now it is held."""
+    """Take the token: whether it was free."""
 
     def codegen(context, builder, sig, args):
         held = ir.Constant(ir.IntType(64), HELD)
@@ -128,7 +128,7 @@ def exchange(typingctx):
 
 @inlined
 def lock_threads():
-    """Whether the caller holds the token now; then it gives it back."""
+    """Whether the caller now holds the token, which it must give back."""
     return (not for_one() or only_thread()) and exchange()
 
 

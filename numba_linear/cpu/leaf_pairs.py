@@ -1,9 +1,9 @@
-"""A single row of C where the rows of B evict each other: two leaves at a time.
+"""A single row of C whose rows of B evict each other: two leaves at a time.
 
-Rows a multiple of a page apart share a set of L1, which holds the lines of `WAYS` of them. A
-vector with more lanes would read each line from L2 twice, or from further. So every second lane
-takes a leaf of half as many rows, and the others the next leaf of the same rows. Two such leaves
-are always added first: a pair is a leaf of a tree with one level less.
+Rows a multiple of a page apart share one set of L1, which holds `WAYS` lines. A vector with more
+lanes would read each line from L2 twice, or from further away. So the even lanes take a leaf of
+half as many rows, and the odd lanes the next leaf of the same rows. The tree adds two such leaves
+first, so a pair acts as a leaf of a tree with one level less.
 """
 
 from numba.extending import overload
@@ -47,7 +47,7 @@ def contract_pairs(tiling, problem: Problem) -> int:
     work = allocate(need) if need > STACK else stack
     if not work:
         return MEMORY
-    # A's terms in the order of the lanes: of a pair the first of both leaves, then the second, …
+    # A's terms in the order of the lanes: of a pair, both leaves' first terms, then the second, …
     partials, paired = work, work + partial_bytes
     at = paired
     for p in range(0, terms, 2 * LEAF):
@@ -56,13 +56,13 @@ def contract_pairs(tiling, problem: Problem) -> int:
             copy(tiling, at + size, a.at + (q + LEAF) * a.col)
             at += 2 * size
     for next_column in range(0, cols, rows):
-        # the last begin early, and compute some columns again, the same bits
+        # the last begin early and compute some columns again, to the same bits
         column = min(next_column, cols - rows)
         row = b.at + column * b.row
         at = paired
         for pair in range(pairs):
             bt = row + pair * 2 * LEAF * size
-            # the next pair's leaves are prefetched in runs of lines, each lane's in turn
+            # prefetch the next pair's leaves in runs of lines, lane by lane
             soon = bt + 2 * LEAF * size if pair + 1 < pairs else row + rows * b.row
             acc = zero(vector(tiling))
             for p in range(0, LEAF, lanes):
@@ -92,7 +92,7 @@ def contract_pairs(tiling, problem: Problem) -> int:
 
 
 def contract_leaf_pairs(tiling, problem):
-    """By `contract_pairs`, which is compiled only for vectors that may take this path."""
+    """`contract_pairs`, compiled only if this machine's vectors can take the path."""
 
 
 def never(tiling, problem):

@@ -20,13 +20,13 @@ from numba_linear.cpu.tuning import (
 from numba_linear.jit.private import target
 from numba_linear.jit.resident import OneOf
 
-#: Bytes of a cache line; and apart by which rows fall into the same few sets of a cache.
+#: Bytes of a cache line; and the row stride at which rows fall into the same few cache sets.
 LINE, PAGE = 64, 4096
 
 
 @functools.cache
 def instructions():
-    """The kind of vectors that Numba's target machine has, a key of `TILE`."""
+    """The kind of vectors of Numba's target machine, a key of `TILE`."""
     triple, features = target()
     if triple.startswith(AARCH64):
         return "aarch64"
@@ -38,12 +38,12 @@ def instructions():
 
 
 def vector_bytes():
-    """Bytes of the widest vector that is multiplied and added in one instruction."""
+    """Bytes of the widest vector with a multiply-add instruction."""
     return {"avx512": 64, "avx2": 32}.get(instructions(), 16)
 
 
 class Tiling(Shape):
-    """The largest tile's shape, and the blocks around it, for one dtype."""
+    """The largest tile's shape, and the sizes of blocks, for one dtype."""
 
     def __init__(self, dtype, rows, columns, block_leaves, a_bytes, b_bytes):
         super().__init__(dtype, rows, columns)
@@ -52,12 +52,12 @@ class Tiling(Shape):
 
     @property
     def heights(self):
-        """Rows of the tiles there are, the greatest first."""
+        """Rows of the tiles that are compiled, the tallest first."""
         return HEIGHTS[self.rows]
 
     @property
     def shapes(self):
-        """Every tile: those for whole panels, then those for half as wide ones."""
+        """Every tile: those for whole panels, then those for half panels."""
         wide = [Shape(self.dtype, h, self.columns) for h in self.heights]
         narrow = [Shape(self.dtype, h, self.columns // 2) for h in self.heights]
         return wide + narrow
@@ -82,7 +82,7 @@ def tiling_for(dtype):
 
 
 def describe():
-    """What `info` prints of the machine and the tiling."""
+    """What `info` prints about the machine and the tiling."""
     source = (
         "NUMBA_CPU_NAME" if "NUMBA_CPU_NAME" in os.environ else "LLVM's name of this processor"
     )
@@ -106,7 +106,7 @@ least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 
 def retype(result):
-    """A word that gives another shape, known while compiling."""
+    """An operation that gives another shape, known at compile time."""
 
     def word(typingctx, tiling):
         return result(tiling)(tiling), lambda context, *_: context.get_dummy_value()
@@ -115,7 +115,7 @@ def retype(result):
 
 
 def tiling_of_array(array):
-    """Of an operand, or of an array or what may be None."""
+    """The tiling for an operand or an array, which may be optional."""
     return tiling_for((array.type if isinstance(array, types.Optional) else array).dtype)
 
 
@@ -126,7 +126,7 @@ vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
-#: A lower tile, which leaves registers for more columns under way, and the same half as wide.
+#: A lower tile, which leaves registers for more columns under way, and one half as wide.
 low_tile = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns))
 low_edge = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns // 2))
 
@@ -147,7 +147,7 @@ def tile_shape(typingctx, tiling, index):
 
 @intrinsic
 def heights(typingctx, tiling):
-    """The tile heights as a tuple, the largest first."""
+    """The tile heights as a tuple, the tallest first."""
     tuple_type = types.UniTuple(types.intp, len(tiling.heights))
     return tuple_type(tiling), lambda context, builder, *_: context.get_constant_generic(
         builder, tuple_type, tiling.heights
@@ -156,7 +156,7 @@ def heights(typingctx, tiling):
 
 @intrinsic(prefer_literal=True)
 def column(typingctx, tiling, rows):
-    """A column of so many numbers."""
+    """A column of `rows` numbers."""
     if isinstance(rows, types.IntegerLiteral):
         shape = tiling.of(rows.literal_value, 1)
         return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
@@ -164,7 +164,7 @@ def column(typingctx, tiling, rows):
 
 @intrinsic(prefer_literal=True)
 def short_vectors(typingctx, tiling, rows):
-    """So many rows of a vector of 256 bits at most."""
+    """`rows` vectors of at most 256 bits."""
     if isinstance(rows, types.IntegerLiteral):
         shape = tiling.of(rows.literal_value, min(tiling.columns // 2, 32 // tiling.size))
         return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
@@ -172,7 +172,7 @@ def short_vectors(typingctx, tiling, rows):
 
 @intrinsic(prefer_literal=True)
 def tile(typingctx, tiling, rows, vectors):
-    """So many rows of vectors, or of half a vector for -2."""
+    """`rows` rows of `vectors` vectors, or of half a vector for -2."""
     if isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral):
         lanes, count = tiling.columns // 2, vectors.literal_value
         shape = tiling.of(rows.literal_value, lanes * count if count > 0 else lanes // -count)

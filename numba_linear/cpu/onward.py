@@ -1,9 +1,9 @@
-"""Sums that go on from call to call: some terms of one leaf more, on one thread or on several.
+"""Sums that go on from call to call: more terms of one leaf, on one thread or on several.
 
-Where there are many terms the five loops of `driver.py` take them, with a microkernel that starts
-from the leaf under way. A few terms read and write C above all, and so go along its rows, in
-strips of as many columns as B's terms fit L1: for one term all of C's row. Tiles do not begin
-early there: rows left over are strips of one row, columns are masked.
+Many terms are added by the five loops of `driver.py`, with a microkernel that starts from the leaf
+under way. With few terms most work is on C itself, so they go along C's rows, in strips of as many
+columns as B's terms fit L2. No tile begins early there: left-over rows are strips of one row, and
+left-over columns are masked.
 """
 
 from typing import NamedTuple
@@ -57,8 +57,7 @@ from numba_linear.jit.resident import address_of, call_address, resident
 
 @resident
 def go_on_alone(tiling, going: Going) -> int:
-    """On the caller's thread; MEMORY where there is none to work in, and then nothing is
-    written."""
+    """On the caller's thread: FINE, or MEMORY with nothing written."""
     problem, onward = going
     if problem.rows == 0 or problem.cols == 0:
         return FINE
@@ -104,7 +103,7 @@ def go_on_strips(tiling, problem, onward):
 
 
 class Strip(NamedTuple):
-    """Some rows of C, along which go so many columns of B."""
+    """Rows of C from `c` on, and the columns of B along which they go."""
 
     cols: int
     a: Matrix
@@ -116,7 +115,7 @@ class Strip(NamedTuple):
 
 @inlined
 def some_rows(shape, half, part, onward, ahead):
-    """As many rows as the shapes have: whole tiles, and then those that are half as wide."""
+    """As many rows as the shapes have: whole tiles, then masked ones half as wide."""
     cols, a, b, b_tile, c, terms = part
     width, size = columns_of(shape), item_bytes(shape)
     whole = cols // width
@@ -131,7 +130,7 @@ def some_rows(shape, half, part, onward, ahead):
 
 @inlined
 def go_on_few(tiling, problem, onward):
-    """Few terms, of a B whose columns are contiguous, without a call."""
+    """Few terms of a B whose columns are contiguous, inlined at the call."""
     a, b, c, rows, cols, terms, _ = problem
     whole = rows // 4 * 4
     few_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), 0, whole, a, b, c, cols, terms, onward)
@@ -156,7 +155,7 @@ def few_rows(shape, half, begin, end, a, b, c, cols, terms, onward):
 
 
 class Job(NamedTuple):
-    """What all parts of a sum that goes on share."""
+    """What all parts share."""
 
     going: Going
     parts: Parts
@@ -182,7 +181,7 @@ ON_THREADS = Words("going_on_threads")
 
 @resident(ready=ON_THREADS.has_code)
 def go_on_threads(tiling, going: Going, mode) -> int:
-    """On as many threads as pay, or on all, each with a part of C."""
+    """On as many threads as pay, or on all; each has a part of C."""
     threads = threads_for(tiling, going.problem, mode)
     if threads == 1:
         return go_on_alone(tiling, going)
@@ -199,7 +198,7 @@ going_on_threads = ON_THREADS.address
 
 @resident
 def go_on(tiling, going: Going, mode) -> int:
-    """By the caller's thread or several: FINE, or MEMORY. `wants_threads` was asked before."""
+    """On the caller's thread or on several: FINE or MEMORY. `wants_threads` comes first."""
     problem = going.problem
     if mode == PARALLEL or (mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)):
         address = going_on_threads(tiling)
@@ -210,7 +209,7 @@ def go_on(tiling, going: Going, mode) -> int:
 
 @inlined
 def wants_threads(tiling, problem, mode):
-    """Whether code for threads is wanted and not there, for a batch as a problem."""
+    """Whether code for threads is wanted but not there; the problem is a whole batch."""
     if mode == SERIAL or (mode != PARALLEL and not threads_pay(tiling, problem, MANY, LAUNCH)):
         return False
     address, other = going_on_threads(tiling), on_threads(tiling)
@@ -220,14 +219,14 @@ def wants_threads(tiling, problem, mode):
 
 
 def enable(kind):
-    """Make code for threads ready, of these sums and of whole leaves; why there can be none."""
+    """Load the code for threads, for these sums and whole leaves; "" or why there can be none."""
     return enable_threads(kind) or enable_threads(kind, ON_THREADS, go_on_threads)
 
 
 @intrinsic(prefer_literal=True)
 def ready_for(typingctx, tiling, threads):
-    """A word: code that is compiled or read from a cache has that for threads, if so many are
-    wanted as a constant says."""
+    """Load the code for threads with the caller, compiled or read from a cache, unless `threads`,
+    a constant, is 0."""
     if threads.literal_value:
         enable(tiling.dtype)
 
@@ -246,7 +245,7 @@ def ready_for(typingctx, tiling, threads):
 
 @resident
 def merge(tiling, at, numbers, onward: Onward):
-    """To what a contraction put at `to`, the partial sums of the tree are added, in place."""
+    """Add the tree's partial sums, in place, to what a contraction wrote at `to`."""
     _, first, level, merges, to = onward
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     for j in range(0, numbers, lanes):
@@ -259,12 +258,12 @@ def merge(tiling, at, numbers, onward: Onward):
 
 @resident
 def total(tiling, at, numbers, level, levels, samples, divisor: float, to, step):
-    """The sums of so many samples, divided as in `finish`, of contiguous numbers; the results lie
-    `step` bytes apart."""
+    """The sums of so many samples, divided as in `finish`. The partial sums are contiguous; the
+    results are `step` bytes apart."""
     size, lanes, row = item_bytes(tiling), columns_of(tiling) // 2, scratch(64)
     shape = vector(tiling)
     start, slot, leaves = 0, 1, samples // LEAF
-    if samples % LEAF == 0 and leaves:  # no leaf is under way: the smallest of the tree
+    if samples % LEAF == 0 and leaves:  # no leaf is under way: start from the tree's smallest
         while leaves & 1 == 0:
             leaves >>= 1
             slot += 1

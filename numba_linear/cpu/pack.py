@@ -1,13 +1,13 @@
-"""Packing: operands rearranged into aligned panels that a tile reads from front to back.
+"""Packing: operands copied into aligned panels that a tile reads from front to back.
 
-A panel of B holds `width` columns, term after term. The tile never stores what it computes from
-columns beyond the matrix. They are padded with 0 or a number of the matrix, since a subnormal that
-happened to lie there would take a hundred cycles to multiply::
+A panel of B holds `width` columns, term after term. A tile never stores what it computes from
+columns beyond the matrix. They are padded with 0 or with numbers of the matrix, since a stray
+subnormal takes a hundred cycles to multiply::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 
-A panel of A holds the `height` rows of one tile. Rows that lie contiguous are copied leaf by leaf,
-each row of a leaf in one piece; otherwise the rows of a term stand side by side, as in panels of
+A panel of A holds the `height` rows of one tile. If its terms are contiguous, it is copied leaf by
+leaf, each row of a leaf in one piece. Otherwise a term's rows are side by side, as in panels of
 B::
 
     leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1]
@@ -37,7 +37,7 @@ from numba_linear.jit.resident import resident
 
 @resident
 def pack_b(tiling, b: Matrix, cols, terms, width, to):
-    """The terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
+    """Pack the terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     row = width * size
     if b.row == size and cols == columns_of(tiling):
@@ -66,8 +66,8 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
 
 @resident
 def pack_b_short(tiling, b: Matrix, terms, width, to):
-    """As `pack_b`, all columns of a B whose rows are short and contiguous, of as many terms as 128
-    bits hold or more: (8, 24, 24) forward in float32 takes 174 ns instead of 212."""
+    """`pack_b` for a whole panel of a B whose rows are short and contiguous, with no fewer terms
+    than 128 bits hold: (8, 24, 24) forward in float32 takes 174 ns instead of 212."""
     shape, row = short_vectors(tiling, 1), width * item_bytes(tiling)
     size, step = item_bytes(tiling), terms_of(shape)
     for j in range(0, width, columns_of(shape)):
@@ -79,9 +79,9 @@ def pack_b_short(tiling, b: Matrix, terms, width, to):
 
 @resident
 def pack_a(tiling, a: Matrix, rows, tall, terms, to):
-    """The terms of the rows 0 … rows-1 of A into panels, one for each tile, `LEAF` terms apart.
+    """Pack the terms of the rows 0 … rows-1 of A into panels, one per tile, `LEAF` terms apart.
 
-    For rows that a tile has beyond these, up to `tall`, the last or 0 stands in.
+    Rows that a tile has beyond these, up to `tall`, are padded with the last row or 0.
     """
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     for begin in range(0, terms, PACK_TERMS if a.col != size else terms):
@@ -106,7 +106,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                         numbers = load_part(
                             vector(tiling), source + p * a.col + j * size, inside - j
                         )
-                        # what it writes beyond the height, the next term's numbers replace
+                        # the next term's numbers overwrite what this writes beyond the height
                         store(numbers, panel + (p * height + j) * size, 0)
             else:
                 for p in range(begin, min(terms, begin + PACK_TERMS)):

@@ -1,6 +1,6 @@
 """A contraction in parts on several threads.
 
-One `prange`, compiled once for all dtypes, whose body is one call with an integer.
+The `prange` is compiled once for all dtypes: its body only calls code by its address.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Job(NamedTuple):
 
 @intrinsic
 def kept(typingctx, job):
-    """The address of a job, on the stack until the function returns."""
+    """The address of a job on the stack, valid until the function returns."""
 
     def codegen(context, builder, sig, args):
         return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
@@ -39,7 +39,7 @@ def kept(typingctx, job):
 
 
 def job_word(job):
-    """A word: the job of that kind at an address."""
+    """An operation that loads a job of that kind from an address."""
     result = kind(job, None)
 
     @intrinsic
@@ -103,7 +103,7 @@ def run_part(tiling, job, i) -> int:
 
 
 class AnyTiling(CompileTime):
-    """In the place of a tiling, for what is compiled once for all."""
+    """Stands in for a tiling in code that is compiled once for all dtypes."""
 
 
 @register_model(AnyTiling)
@@ -120,7 +120,7 @@ call_part = call_address(run_part)
 
 @resident(parallel=True, ready=start_layer)
 def launch(like, part, job, count) -> int:
-    """Not 0 if one of the parts of a job failed; `part` is the address of its dtype's code."""
+    """Run a job's parts: 0, or not 0 if one failed. `part` is the address of the dtype's code."""
     failed = 0
     for i in prange(count):
         failed += call_part(part, any_tiling(), job, i)

@@ -1,8 +1,8 @@
-"""A few rows of C from short rows of B: their terms are transposed 128 bits at a time.
+"""A few rows of C from short rows of B, whose terms are transposed 128 bits at a time.
 
-Planned where `by_short`: so many rows of B stay in L1 that a block need not take whole cache lines
-of them, as `gemv_dot` does. Vectors have 256 bits at most: wider ones need another shuffle for
-each. Several of them are summed at a time, to hide the latency of a multiply-add.
+Planned where `by_short`: B's rows stay in L1, so a block need not take whole cache lines of them,
+as `gemv_dot` does. Vectors have 256 bits at most: wider ones need another shuffle each. Several
+are summed at a time, to hide the latency of a multiply-add.
 """
 
 from numba_linear.cpu.fragment import (
@@ -26,7 +26,7 @@ from numba_linear.jit.resident import resident
 def contract_short(tiling, problem: Problem):
     two, four = short_vectors(tiling, 2), short_vectors(tiling, 4)
     lanes = columns_of(two)
-    apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: the same twice
+    apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
     if problem.rows >= 4:
         short_columns(two, short_vectors(tiling, 8), problem, apart)
     elif problem.cols >= 4 * lanes:
@@ -37,8 +37,8 @@ def contract_short(tiling, problem: Problem):
 
 @inlined
 def short_columns(sides, shape, problem, apart):
-    """Rows of C, of each as many vectors of columns as there are sides, `apart` from one to the
-    next. The last begin early, and compute some numbers again, the same bits."""
+    """Rows of C, each in as many vectors as there are sides, `apart` columns apart. The last rows
+    and columns begin early and compute some numbers again, to the same bits."""
     a, b, c, rows, cols, terms, epilogue = problem
     size, step, height = item_bytes(shape), terms_of(shape), rows_of(shape) // rows_of(sides)
     taken = (rows_of(sides) - 1) * apart + columns_of(shape)

@@ -1,6 +1,6 @@
-"""Few multiply-adds: the contraction as its equation stands, without packing, blocks or threads.
+"""Few multiply-adds: the equation's own loops, without blocks or threads.
 
-Planned where `is_small`: preparing for anything quicker would take longer than the sums.
+Planned where `is_small`: preparing for a faster path would take longer than the sums.
 """
 
 from numba_linear.cpu.fragment import (
@@ -28,7 +28,7 @@ from numba_linear.jit.resident import resident
 
 @inlined
 def contract_small(tiling, problem):
-    """The problem, with A, B, C and the bias of any strides."""
+    """C from A and B; they and the bias may have any strides."""
     if by_short(tiling, problem):
         contract_short(tiling, problem)
     elif fills_vectors(tiling, problem):
@@ -58,7 +58,7 @@ def contract_in_vectors(tiling, problem: Problem):
 def contract_in_columns(tiling, problem: Problem):
     a, b, c, rows, cols, terms, epilogue = problem
     bias_row, bias_col = 0, epilogue.step
-    if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, for the longer side to lie in the lanes
+    if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, so that the longer side fills the lanes
         problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
         bias_row, bias_col = epilogue.step, 0
     if problem.cols >= 8:
@@ -73,16 +73,16 @@ def contract_in_columns(tiling, problem: Problem):
 
 @inlined
 def in_vectors(tiling, shape, problem, packed):
-    """Vectors of C's columns, some rows at a time; B's columns, where their terms are contiguous,
-    are transposed before, to `packed`. The last begin early, and compute some numbers again, the
-    same bits."""
+    """Vectors of C's columns, some rows at a time. If `packed` is an address, a strip of B, whose
+    terms are contiguous, is transposed to it first. The last rows and columns begin early and
+    compute some numbers again, to the same bits."""
     a, b, c, rows, cols, terms, epilogue = problem
     height, width, size = rows_of(shape), columns_of(shape), item_bytes(shape)
     for next_column in range(0, cols, width):
         j = min(next_column, cols - width)
         part = from_number(b, j, 0)
         if packed:
-            # of float64, two terms at a time take longer than whole squares
+            # 128 bits hold only two terms of float64, so whole squares are faster
             if size == 4 and terms >= 4:
                 pack_b_short(tiling, part, terms, width, packed)
             else:
@@ -100,8 +100,8 @@ def in_vectors(tiling, shape, problem, packed):
 
 @inlined
 def in_columns(shape, problem, bias_row, bias_col):
-    """One row of C at a time, several of its columns side by side, wherever their numbers lie; so
-    does the bias for row r and column j."""
+    """One row of C at a time, several columns side by side, of any strides. The bias of row r and
+    column j is r · bias_row + j · bias_col bytes after the first."""
     a, b, c, rows, cols, terms, epilogue = problem
     height = rows_of(shape)
     for r in range(rows):

@@ -37,8 +37,7 @@ def contract_split_k(tiling, problem, threads):
     if not work or contract_parts(tiling, part, Parts(1, 1, part_terms, whole)):
         release(work)
         return MEMORY
-    # Of neighbours, the left is always a whole subtree: level by level left + right is the rule's
-    # tree.
+    # Of two neighbours the left is a whole subtree, so adding level by level is the rule's tree.
     reach = 1
     while reach < parts:
         for i in range(0, parts - reach, 2 * reach):

@@ -1,4 +1,4 @@
-"""The contraction block by block of C, by way of one whose rows are contiguous.
+"""The contraction block by block, each copied to C from a buffer whose rows are contiguous.
 
 Planned where `is_strided`: the rows of C or the bias are not contiguous.
 """

@@ -1,7 +1,7 @@
 """The contraction on several threads.
 
-The engine does not contain this. It has an address for each dtype, `ON_THREADS`, which is 0 until
-the first call that wants threads: then the code is compiled and Numba's threading layer started.
+The engine does not contain this code, only its address for each dtype, `ON_THREADS`. It is 0 until
+the first call that wants threads, which compiles the code and starts Numba's threading layer.
 """
 
 from numba import types
@@ -20,17 +20,17 @@ from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import Needed, call_address, resident
 from numba_linear.jit.words import new_word, word_of
 
-# `numba.get_num_threads` as the symbol that Numba's own parallel code calls: unlike the function,
-# it lets the caller be cached. `launch`, compiled or loaded first, makes it resolve.
+# `numba.get_num_threads` as the symbol that Numba's own parallel code calls. Unlike the function,
+# it lets the caller be cached. It resolves because `launch` is compiled or loaded first.
 num_threads = types.ExternalFunction("get_num_threads", types.intc())
 
 
-#: In the place of an address where Numba can start no threads.
+#: Stands in for an address if Numba can start no threads.
 NO_LAYER = 1
 
 
 class Words:
-    """An address for each dtype, which compiled code finds."""
+    """An address for each dtype, which compiled code finds by name."""
 
     def __init__(self, name):
         self.symbol = symbol = f"numba_linear.{name}."
@@ -44,7 +44,7 @@ class Words:
 
             return types.intp(tiling), codegen
 
-        #: A word: the address for a tiling, 0 without one, or NO_LAYER.
+        #: An operation: the address for a tiling, 0 if there is none yet, or NO_LAYER.
         self.address = address
 
     def has_code(self, tiling, address):
@@ -57,7 +57,7 @@ on_threads = ON_THREADS.address
 
 @inlined
 def threads_for(tiling, problem, mode):
-    """As many threads as pay, or all; of more than one the caller holds the lock."""
+    """As many threads as pay, or all. If these are several, the caller holds the lock."""
     threads = num_threads()
     if mode == AUTO:
         launch = WORKQUEUE_LAUNCH if for_one() else LAUNCH
@@ -86,7 +86,7 @@ call_on_threads = call_address(contract_on_threads)
 
 
 def enable_threads(kind, words=ON_THREADS, function=contract_on_threads):
-    """Make code for threads ready; why there can be none, "" where there is."""
+    """Load the code for threads; "" or why there can be none."""
     reason = missing_threads()
     if reason:
         words.words[kind].value = NO_LAYER
@@ -96,5 +96,5 @@ def enable_threads(kind, words=ON_THREADS, function=contract_on_threads):
 
 
 def needs_threads(kind, function=contract_on_threads):
-    """A constant of compiled code: to read it from a cache makes code for threads ready."""
+    """A constant for compiled code: reading it from a cache loads the code for threads first."""
     return Needed(function.resident.name, tiling_for(kind))

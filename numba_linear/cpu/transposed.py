@@ -1,8 +1,8 @@
 """The contraction by its transpose, Cᵀ = B · Aᵀ.
 
-Planned where `by_transpose`: A is less to transpose than B. A tile wants the columns of a term
-side by side. Where the terms of both operands are contiguous, as in forward, one of them is
-transposed while it is packed: B, or here A and afterwards C. The same sums, so the same bits.
+Planned where `by_transpose`: A is cheaper to transpose than B. A tile needs a term's columns side
+by side. If the terms of both operands are contiguous, as in forward, packing transposes one of
+them: B, or here A, and then C is transposed too. The sums are the same, and so are the bits.
 """
 
 from numba_linear.codes import FINE, MEMORY
@@ -28,7 +28,7 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract_transposed(tiling, problem: Problem) -> int:
-    """C by way of Cᵀ, some of B's columns at a time."""
+    """C from Cᵀ, some of B's columns at a time."""
     a, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     row = (rows * size + LINE - 1) // LINE * LINE
