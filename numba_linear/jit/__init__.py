@@ -1,1 +1,1 @@
-"""Functions that are compiled once, kept, and called by symbol."""
+"""Functions that are compiled once, cached, and called by symbol."""

@@ -9,9 +9,9 @@ from types import CodeType
 
 
 def modules(path, prefix):
-    """The specifications of a package's modules, of what the import system takes for one.
+    """The specifications of a package's modules, as the import system finds them.
 
-    So a link of an editor that leads nowhere, or a folder `old.py`, is none.
+    An editor's broken link or a folder `old.py` is not a module.
     """
     for found in sorted(pkgutil.iter_modules(path, prefix), key=lambda found: found.name):
         spec = found.module_finder.find_spec(found.name)
@@ -22,11 +22,11 @@ def modules(path, prefix):
 
 
 def content(spec):
-    """What a module is made of: the bytes of its source or, without one, of its code."""
+    """The bytes of a module's source or, without one, of its code."""
     loader = spec.loader
     with contextlib.suppress(AttributeError, ImportError, OSError):
         file = loader.get_filename(spec.name)
-        # the head of a .pyc is a magic number, and the date or the hash of its source
+        # the head of a .pyc is a magic number and its source's date or hash
         return loader.get_data(file)[16 if file.endswith(".pyc") else 0 :]
     with contextlib.suppress(AttributeError, ImportError, OSError):  # frozen into a program
         return repr(as_values(loader.get_code(spec.name))).encode()
@@ -34,7 +34,7 @@ def content(spec):
 
 
 def as_values(code):
-    """What code does, without addresses and in one order."""
+    """What code does, without addresses and in a fixed order."""
     if isinstance(code, CodeType):
         return code.co_code, code.co_names, [as_values(constant) for constant in code.co_consts]
     return sorted(map(repr, code)) if isinstance(code, frozenset) else code
@@ -42,10 +42,9 @@ def as_values(code):
 
 @functools.cache
 def build():
-    """A digest of the package's modules, part of each type's key and so of each key in Numba's
-    cache.
+    """A digest of the package's modules, part of each type's key and so of Numba's cache keys.
 
-    Numba itself notices only changes in the file of the cached function, not in what it calls.
+    Numba itself notices only changes in the cached function's own file, not in what it calls.
     """
     package = importlib.import_module(__package__.partition(".")[0])
     digest = hashlib.sha256(package.__version__.encode())
@@ -55,5 +54,5 @@ def build():
     return digest.hexdigest()[:16]
 
 
-# Now, while what is installed is what is being imported.
+# Compute it now, while what is installed is what is being imported.
 build()

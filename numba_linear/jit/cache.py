@@ -1,4 +1,4 @@
-"""Numba's cache, of which no file can make a call fail."""
+"""Numba's cache, made safe against damaged files."""
 
 import contextlib
 import hashlib
@@ -19,8 +19,8 @@ DIGEST = hashlib.sha256().digest_size
 
 
 class Files(IndexDataCacheFile):
-    """Numba's files of a cache, with a digest at the end: torn ones count as missing, and so an
-    error while a whole one is read is not the file's."""
+    """Numba's cache files, with a digest at the end. Torn files count as missing, so an error
+    while reading a whole one is not the file's fault."""
 
     def _dump(self, obj):
         data = super()._dump(obj)
@@ -28,7 +28,7 @@ class Files(IndexDataCacheFile):
 
     def _load_index(self):
         with contextlib.suppress(FileNotFoundError), open(self._index_path, "rb") as file:
-            pickle.load(file)  # Numba's version, before what `_dump` gave
+            pickle.load(file)  # Numba's version, which precedes what `_dump` returned
             if not whole(file.read()):
                 return {}
         return super()._load_index()
@@ -41,7 +41,7 @@ class Files(IndexDataCacheFile):
 
 
 class Cache(FunctionCache):
-    """Numba's cache, of which no file can make a call fail: what can not be read is compiled."""
+    """Numba's cache, of which no file can make a call fail: what cannot be read is compiled."""
 
     def __init__(self, function):
         super().__init__(function)
@@ -53,13 +53,13 @@ class Cache(FunctionCache):
                 found = super().load_overload(sig, target_context)
         except (MemoryError, RecursionError):
             raise
-        except Exception:  # a file of another build, or in place of one something else
+        except Exception:  # a file of another build, or something else in a file's place
             with contextlib.suppress(OSError):
                 self.flush()
             return None
-        # Processes that save at once, each another type's code, may choose the same file.
+        # Processes that save code for different types at once may choose the same file.
         return found if found is not None and found.signature.args == sig else None
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):  # no space, no permission any more
+        with contextlib.suppress(OSError):  # the disk is full, or permission was withdrawn
             super().save_overload(sig, data)

@@ -4,9 +4,9 @@ from numba.extending import overload
 
 from numba_linear.jit.private import Compiler, InlinedCompiler
 
-#: Every option of `numba.njit`, so that none is the caller's. A function compiled while its caller
-#: is being compiled takes from it what is not set: its fastmath, which would change bits that the
-#: cache then keeps. `tests/robust/test_flags.py` compares this with Numba's own lists.
+#: Every option of `numba.njit`. A function compiled during its caller's compilation inherits the
+#: options that are not set, such as fastmath, which would change bits, in the cache too.
+#: `tests/robust/test_flags.py` compares this with Numba's own lists.
 PLAIN = {
     "boundscheck": False,
     "debug": False,
@@ -25,7 +25,7 @@ PLAIN = {
     "_nrt": True,
 }
 
-#: For the engine. Nothing raises, and nothing counts references.
+#: For the engine, which neither raises nor counts references.
 OPTIONS = PLAIN | {"error_model": "numpy"}
 
 #: The same for a function that LLVM copies into its callers.
@@ -38,8 +38,8 @@ if Compiler is not None:
 def inlined(function):
     """Decorate a function that LLVM copies into its callers.
 
-    Unlike with `njit`, a constant among the arguments is an integer like any other, for which
-    nothing is compiled again.
+    Unlike with `njit`, a constant argument is an integer like any other: nothing is compiled again
+    for it.
     """
     overload(function, jit_options=INLINED, strict=False)(lambda *arguments: function)
     return function

@@ -1,9 +1,9 @@
-"""What interrupts compiling, or the reading of Numba's cache, waits or comes before it begins.
+"""Nothing interrupts compiling or reading Numba's cache: signals wait, other errors come first.
 
-Numba's and LLVM's tables change in many steps, and some code of theirs drops what is raised inside
-it: an error on the way to a file of the cache, for instance, counts as a missing file. A signal's
-handler may raise anything anywhere. So signals wait for the end of the innermost function that is
-being compiled, and a stack that is too short for compiling is refused at once.
+Numba and LLVM change their tables in many steps, and some of their code swallows exceptions: an
+error on the way to a cache file, for instance, counts as a missing file. A signal's handler may
+raise anything anywhere. So signals wait until the innermost function is compiled, and a stack
+that is too short for compiling is refused at once.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-#: Calls that compiling needs on top of its caller's; it took 262 Python functions.
+#: Stack frames reserved for compiling, which took 262.
 DEPTH = 400
 
 
@@ -31,7 +31,7 @@ class Later:
 
 
 def set_handlers(handlers):
-    """Set them all, also if one of the former raises meanwhile; what it raised comes out then."""
+    """Set all handlers, even if a former one raises meanwhile; then raise its exception."""
     raised = None
     for number, handler in handlers:
         try:
@@ -45,14 +45,14 @@ def set_handlers(handlers):
 
 
 def handlers_in_python():
-    """The signals that Python functions handle, with these functions; none outside the one thread
-    that may set them."""
+    """The signals that Python functions handle, and these functions; none outside the one thread
+    that may set handlers."""
     if threading.current_thread() is not threading.main_thread():
         return []
     numbers = [n for n in signal.valid_signals() if callable(signal.getsignal(n))]
     found = [(number, signal.getsignal(number)) for number in numbers]
     try:
-        # `threading` takes the thread that imported it for the main one: Python itself decides
+        # `threading` may take the wrong thread for the main one, so ask Python by setting one
         for number, handler in found[:1]:
             signal.signal(number, handler)
     except ValueError as error:
@@ -62,7 +62,7 @@ def handlers_in_python():
     return found
 
 
-#: Files of the cache being read, each for the sake of the one before: in there nothing is raised.
+#: Cache files being read, each for the one before. No kept signal is delivered meanwhile.
 readers: list[str] = []
 
 
@@ -77,10 +77,10 @@ def reading(name):
 
 @contextlib.contextmanager
 def uninterrupted():
-    """Let signals with handlers in Python wait, and refuse a stack that is too short.
+    """Let signals with Python handlers wait, and refuse a stack that is too short.
 
-    Only the main thread ever sees a signal. Ctrl-C is one: while LLVM's objects change hands it
-    would end the process.
+    Only the main thread handles signals. Ctrl-C is one: during LLVM's ownership transfer it would
+    crash the process.
     """
     refuse_short_stack()
     former = handlers_in_python()
@@ -96,9 +96,9 @@ def uninterrupted():
 
 
 def refuse_short_stack():
-    """Raise RecursionError where compiling would, but before Numba's tables are half changed."""
+    """Raise the RecursionError that compiling would, before Numba's tables are half changed."""
     try:
         sys._getframe(max(0, sys.getrecursionlimit() - DEPTH))
-    except ValueError:  # there is no frame as deep as that
+    except ValueError:  # the stack is not that deep
         return
     raise RecursionError(f"numba_linear compiles here, which needs {DEPTH} calls more")

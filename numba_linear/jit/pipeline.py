@@ -1,9 +1,8 @@
 """Numba's compiler with the few passes that the engine's functions need.
 
-These are statements on integers, floats and fragments, and calls. Numba has nothing to rewrite,
-prune, lift or inline in them. No variable changes its type, so none needs the static single
-assignment form. LLVM does the rest, to the same speed. With Numba's own pipeline they take five
-times as long to compile, and give the same bits.
+These functions are statements on integers, floats and fragments, and calls. Numba has nothing to
+rewrite, prune, lift or inline in them. No variable changes its type, so none needs SSA form. With
+Numba's own pipeline they take five times as long to compile, and give the same bits and speed.
 """
 
 from typing import Any, ClassVar
@@ -20,10 +19,9 @@ from numba.core.untyped_passes import FixupArgs, TranslateByteCode
 
 
 class Inferer(TypeInferer):
-    """Numba's type inference, that asks only once what a function makes of some types.
+    """Numba's type inference, which resolves a function only once for the same argument types.
 
-    Numba asks at every call and again until no variable's type changes, which is a tenth of all
-    compiling.
+    Numba resolves each call, again until no variable's type changes: a tenth of all compiling.
     """
 
     known: ClassVar[dict[Any, Any]] = {}
@@ -33,7 +31,7 @@ class Inferer(TypeInferer):
             return super().resolve_call(fnty, pos_args, kw_args)
         asked = fnty, tuple(pos_args)
         signature = self.known.get(asked)
-        if signature is None:  # also what an interrupted resolution left behind, so asked again
+        if signature is None:  # an interrupted resolution leaves None too, so resolve again
             signature = super().resolve_call(fnty, pos_args, kw_args)
             if signature is not None:
                 self.known[asked] = signature
@@ -42,7 +40,7 @@ class Inferer(TypeInferer):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class Bytecode(TranslateByteCode):
-    """Numba's pass, that reads a function once and not for all types of its arguments anew."""
+    """Numba's pass, which reads a function once and not anew for each type of its arguments."""
 
     _name = "numba_linear_bytecode"
     known: ClassVar[dict[Any, Any]] = {}
@@ -59,7 +57,7 @@ class Bytecode(TranslateByteCode):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class Inference(NopythonTypeInference):
-    """Numba's pass, with the above."""
+    """Numba's pass, with `Inferer`."""
 
     _name = "numba_linear_inference"
 
@@ -80,11 +78,10 @@ class Inference(NopythonTypeInference):
 
 
 class Library(JITCodeLibrary):
-    """Numba's, which optimises a function before it is linked with what it calls and twice after.
+    """Numba's library, but optimised only once, after it is linked with what it calls.
 
-    Here it does so once, after: Numba's other times are for reference counts, of which there are
-    none. Kernels vectorise and unroll explicitly, so LLVM's own passes are off. They take 0.3 s of
-    first calls, and (1, 64, 64) forward with w = wt.T takes 203 ns with them, 185 without.
+    Numba optimises before linking too, and twice after it, for reference counts, of which there
+    are none. Kernels vectorise and unroll explicitly, so LLVM's own passes are off.
     """
 
     def _optimize_functions(self, ll_module):
@@ -98,8 +95,8 @@ class Library(JITCodeLibrary):
 
 
 class InlinedLibrary(Library):
-    """Of a function that is linked into its callers, and neither optimised nor made machine code
-    of by itself, which takes 0.2 s less in all."""
+    """For a function that is linked into its callers: by itself it is neither optimised nor made
+    machine code."""
 
     def finalize(self):
         for library in dict.fromkeys(self._linking_libraries):
@@ -109,7 +106,7 @@ class InlinedLibrary(Library):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class InlinedLowering(NativeLowering):
-    """Numba's pass, that gives a function to its callers but no machine code to the processor."""
+    """Numba's pass, which hands a function to its callers but makes no machine code."""
 
     _name = "numba_linear_inlined_lowering"
 
@@ -126,7 +123,7 @@ class InlinedLowering(NativeLowering):
 
 
 class Compiler(compiler.Compiler):
-    """Numba's, with only the passes that the engine's functions need."""
+    """Numba's compiler, with only the passes that the engine's functions need."""
 
     library: ClassVar[type[Library]] = Library
     lowering: ClassVar[type[NativeLowering]] = NativeLowering

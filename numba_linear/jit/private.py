@@ -1,8 +1,8 @@
-"""What the package uses of Numba's that is not documented, in one place.
+"""All undocumented parts of Numba that the package uses.
 
-What a Numba to come has not got any more is done without. Functions then compile by Numba's own
-pipeline, which takes longer, and give the same bits. `info` says so. For how Numba's code is
-called and its references counted there is no substitute: those functions stand last.
+If a later Numba lacks one, the package does without it: functions compile by Numba's own pipeline,
+which takes longer, to the same bits, and `info` says so. There is no substitute for how Numba
+calls code and counts references: those functions stand last.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ Cache: Any = None
 
 @contextlib.contextmanager
 def optional(name):
-    """What is imported here may be missing."""
+    """Note in `MISSING` what fails to import here."""
     try:
         yield
     except (ImportError, AttributeError, TypeError) as error:
@@ -54,7 +54,7 @@ with optional("target"):
 
 @functools.cache
 def empty_nd():
-    """What makes an array in code that is being built, or None; not needed before."""
+    """Numba's function that makes an array in compiled code, or None; imported when needed."""
     with optional("empty arrays"):
         from numba.np import arrayobj
 
@@ -63,7 +63,7 @@ def empty_nd():
 
 
 def target():
-    """What Numba compiles for: LLVM's name of it, and the processor's features."""
+    """What Numba compiles for: LLVM's triple, and the processor's features."""
     with optional("target"):
         triple, _, features = cpu_target.target_context.codegen().magic_tuple()
         return triple, set(features.split(","))
@@ -74,7 +74,7 @@ def target():
 
 
 def new_array(context, builder, type_, shape):
-    """A new array, its numbers undefined. To call `np.empty` takes 50 ms more to compile."""
+    """A new array, its numbers undefined. A call of `np.empty` takes 50 ms more to compile."""
     empty = empty_nd()
     if empty is not None:
         return empty(context, builder, type_, shape)._getvalue()
@@ -88,9 +88,9 @@ def new_array(context, builder, type_, shape):
 
 
 def keep(context, builder, *constants):
-    """Make constants part of the code being built: to read it from a cache unpickles them first.
+    """Make constants part of the code being built: reading it from a cache unpickles them first.
 
-    Without them Numba may not cache it.
+    If that is not possible, keep Numba from caching it.
     """
     with optional("constants"):
         context.environment.consts.extend(constants)
@@ -109,7 +109,7 @@ def pipeline():
 
 
 def code_of(dispatcher, args):
-    """The address of what was compiled for arguments of these types."""
+    """The address of the code for arguments of these types."""
     compiled = dispatcher.overloads[args]
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
@@ -127,5 +127,5 @@ def call_code(context, builder, code, signature, args):
 
 
 def count_reference(context, builder, type_, value):
-    """One more to an array."""
+    """Count one more reference to an array."""
     context.nrt.incref(builder, type_, value)

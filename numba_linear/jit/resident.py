@@ -1,12 +1,11 @@
 """Resident functions: compiled once for each type of their first argument, and called by symbol.
 
 Numba copies a called function's code into each caller and optimises it there again. For the engine
-that would cost seconds in every user's function. A resident function is compiled (or read from the
-cache) while its first caller is compiled or read from the cache, and all callers share that one
-copy.
+that would cost seconds in every user's function. A resident function is compiled or read from the
+cache together with its first caller, and all callers share that copy.
 
-A resident function does not raise: its callers do not ask, which saves them a branch and Numba the
-counting of references around it. What may go wrong is an integer that it returns.
+A resident function does not raise. This saves its callers a branch, and Numba the counting of
+references around the call. It reports failure by the integer that it returns.
 """
 
 import contextlib
@@ -44,7 +43,7 @@ def no_collection():
 
 @contextlib.contextmanager
 def told_to_compile():
-    """While Numba is told not to compile, it would fail half way."""
+    """Switch `DISABLE_JIT` off meanwhile: with it compiling would fail half way."""
     told, config.DISABLE_JIT = config.DISABLE_JIT, 0
     try:
         yield
@@ -53,7 +52,7 @@ def told_to_compile():
 
 
 class CompileTime(types.Type):
-    """A type that parametrises resident functions."""
+    """A type that only parametrises resident functions."""
 
     def __init__(self, name):
         self.build = build()
@@ -65,7 +64,7 @@ class CompileTime(types.Type):
 
 
 class OneOf(CompileTime):
-    """One of several shapes, chosen while running by its index."""
+    """One of several shapes, chosen at run time by its index."""
 
     def __init__(self, shapes):
         self.shapes = tuple(shapes)
@@ -79,7 +78,7 @@ class OneOfModel(models.PrimitiveModel):
 
 
 def kind(annotation, first):
-    """The Numba type of a parameter so annotated, beside a first one of the type `first`."""
+    """The Numba type of a parameter with this annotation; `first` is the first parameter's."""
     if annotation in (inspect.Parameter.empty, int):
         return types.intp
     if annotation is float:
@@ -93,7 +92,7 @@ def kind(annotation, first):
 
 
 class Resident:
-    """A function and the machine code made of it so far."""
+    """A function and its machine code so far."""
 
     def __init__(self, function, ready, options):
         self.ready = ready
@@ -108,7 +107,7 @@ class Resident:
 
     @functools.cached_property
     def dispatcher(self):
-        """Made when it is wanted: there is none while Numba is told not to compile."""
+        """Made on demand: there is none while `DISABLE_JIT` is set."""
         return njit(**self.options)(self.function)
 
     def typed(self, first):
@@ -141,7 +140,7 @@ class Resident:
 
     def call(self, context, builder, callee, first, args):
         status, result = call_code(context, builder, callee, self.typed(first), args)
-        if self.result == types.intp:  # Numba's own code for prange raises without memory
+        if self.result == types.intp:  # Numba's code for prange raises if memory is short
             result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
         return result
 
@@ -166,8 +165,7 @@ class Resident:
 
 
 class Needed:
-    """A constant of each compiled caller: reading the caller from a cache loads the resident
-    first."""
+    """A constant of compiled callers: reading a caller from a cache loads the resident first."""
 
     def __init__(self, name, first):
         self.name, self.first = name, first
@@ -178,10 +176,10 @@ class Needed:
 
 
 def refuse_ahead():
-    """Raise where numba.pycc is at work.
+    """Raise if numba.pycc is at work.
 
-    Asked while a call is typed, and for a function that was compiled before when its constants are
-    pickled, which Numba 0.61 does for what it exports alone.
+    Checked when a call is typed and, for a function that was compiled before, when its constants
+    are pickled, which Numba 0.61 does only for what it exports.
     """
     frame = sys._getframe()
     while frame is not None:
@@ -196,7 +194,7 @@ def refuse_ahead():
 
 def need(name, first):
     if first.build != build():
-        # what Numba's cache takes for a missing file, so that it compiles anew
+        # Numba's cache takes this for a missing file and compiles anew
         raise FileNotFoundError(f"{name} was cached by another build of numba_linear")
     RESIDENTS[name].load(first)
     return Needed(name, first)
@@ -205,10 +203,10 @@ def need(name, first):
 def resident(function=None, ready=None, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
-    The other parameters are integers, float64, named tuples or of a Numba type if so annotated,
-    and of the first one's type if annotated otherwise; a result is an integer, annotated `int`.
+    The other parameters are integers, or what their annotation says: `float`, a named tuple or a
+    Numba type; any other annotation means the first one's type. A result is annotated `int`.
     `ready` is called with the type and the address once there is code. `options` of `numba.njit`
-    go before `OPTIONS`.
+    override `OPTIONS`.
     """
     if function is None:
         return lambda function: resident(function, ready=ready, **options)
@@ -245,7 +243,7 @@ def resident(function=None, ready=None, **options):
 
 
 def address_of(function):
-    """A word: the address of the code of a resident function for the type of its argument."""
+    """An operation: the address of a resident function's code for the type of its argument."""
     owner = function.resident
 
     def word(typingctx, first):
@@ -261,8 +259,8 @@ def address_of(function):
 
 
 def call_address(function):
-    """A word: a call of a resident function of three parameters by its address, which comes
-    first."""
+    """An operation: call a resident function of three parameters by its address, the first
+    argument."""
     owner = function.resident
 
     def word(typingctx, address, first, second, third):
@@ -278,7 +276,7 @@ def call_address(function):
 
 
 def cache_state():
-    """Where Numba keeps compiled code, and how much of it this process read or made."""
+    """Where Numba keeps compiled code, and how many functions this process read or compiled."""
     counts = [r.dispatcher.stats for r in RESIDENTS.values() if r.cached]
     if not counts:
         return "off, for want of a folder that Numba can write to"

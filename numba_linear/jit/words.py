@@ -1,4 +1,4 @@
-"""Words of the process that compiled code finds by name, in another process too."""
+"""Integers that compiled code finds by name, also if it comes from another process's cache."""
 
 import ctypes
 
@@ -6,7 +6,7 @@ from llvmlite import binding, ir
 
 
 def new_word(symbol, value):
-    """An integer at an address of that name; it is the caller's to keep."""
+    """An integer at an address of that name; the caller must keep it alive."""
     word = ctypes.c_int64(value)
     binding.add_symbol(symbol, ctypes.addressof(word))
     return word
