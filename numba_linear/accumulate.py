@@ -1,8 +1,8 @@
 """Gradients of micro-batches of any sizes, with the bits of the whole batch.
 
-The next micro-batch continues the sums of the last one: a leaf of 256 samples that is not full yet
-is a chain of multiply-adds that takes the next sample, and full leaves wait in the tree.
-`pieces.py` is the compiled part, and says what is stored where.
+Each micro-batch continues the sums of the last one: a leaf of 256 samples that is not full is a
+chain of multiply-adds that takes the next sample, and full leaves wait in the tree. `pieces.py` is
+the compiled part and says what is stored where.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def accumulator(w: Array, samples: int) -> Accumulator:
 
 
 def aligned(count: int, dtype: Any) -> Array:
-    """Zeros that begin at a cache line. A vector across two lines takes twice as long to read and
-    to write."""
+    """Zeros aligned to a cache line. A vector across two lines takes twice as long to read and to
+    write."""
     zeros = np.zeros(count + LINE // dtype.itemsize, dtype)
     start = -zeros.ctypes.data % LINE // dtype.itemsize
     return zeros[start : start + count]
@@ -304,7 +304,7 @@ def accumulated(
 def plain_accumulator(
     operation: str, acc: Any, refusal: int | Exception, shape: tuple[int, ...]
 ) -> Accumulator:
-    """Raise for what is wrong with an accumulator; else it, or one of plain arrays."""
+    """Raise for what is wrong with an accumulator; else return it, or one of plain arrays."""
     checks.check_accumulator(operation, isinstance(acc, Accumulator), type(acc).__name__)
     weight, bias, samples = acc
     counts = checks.given_value(samples)
@@ -330,7 +330,7 @@ def plain_accumulator(
 
 
 def check_accumulator_typed(operation, acc, inputs, outs, parallel=None, reduction="mean"):
-    """As `check_typed`, with the arrays of an accumulator."""
+    """`check_typed`, with an accumulator's arrays."""
     try:
         fine = getattr(acc, "fields", None) == Accumulator._fields
         checks.check_accumulator(operation, fine, str(acc))

@@ -1,7 +1,7 @@
-"""What runs the calls from Python: compiled code, or what stands in where Numba has none to give.
+"""What runs the calls from Python: compiled code, or its replacement if Numba does not compile.
 
-A stand-in takes what the compiled call takes. It serves as long as the setting that it is for, and
-then gives way: the KeyError that it raises is the one of a call that was never compiled.
+A replacement takes the same arguments. Once `DISABLE_JIT` no longer holds, it removes itself and
+raises the KeyError of a call that was never compiled.
 """
 
 from collections.abc import Callable
@@ -17,24 +17,24 @@ Calls = dict[np.dtype[Any], Call]
 
 
 def call_of(run: Any, kind: types.Type, calls: Calls) -> Call:
-    """A call of `entry` for a dtype, to be kept in the table `calls`."""
+    """A call of `entry` for a dtype; the caller keeps it in the table `calls`."""
     return interpreted_call(run, calls) if interprets() else run.resident.entry(Operand(kind))
 
 
 def interprets() -> bool:
-    """Whether Numba is told not to compile, and was when the equations were imported.
+    """Whether Numba is told not to compile, and was so when the equations were imported.
 
-    Else they are compiled functions, and the calls are such too.
+    Otherwise the equations are compiled functions, and so are the calls.
     """
     if not config.DISABLE_JIT:
         return False
-    from numba_linear import equations  # by its first user, for they define much
+    from numba_linear import equations  # only when needed: it defines much
 
     return not hasattr(equations.contract, "py_func")
 
 
 def interpreted_call(run: Any, calls: Calls) -> Call:
-    """The call by the equations, as long as Numba is told not to compile."""
+    """The call by the equations, for as long as Numba is told not to compile."""
     from numba_linear import interpreted
 
     by_equations = getattr(interpreted, run.__name__)

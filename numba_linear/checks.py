@@ -1,9 +1,9 @@
 """Every check of a call's arguments and every error message, once for both worlds.
 
-What a call takes is a table of letters: `x` is (…, n) and `w` is (m, n), so their n must agree.
-Types are checked by `check_types`, from Python when a call fails and inside `@njit` while
-compiling. Shapes are checked by compiled code (`entry.py`, `operand.conforming`) from the same
-table: it returns a code, for which `message_of` finds the words.
+A table of letters says what a call takes: `x` is (…, n) and `w` is (m, n), so their n must agree.
+`check_types` checks types: from Python when a call fails, and inside `@njit` at compile time.
+Compiled code (`entry.py`, `operand.conforming`) checks shapes by the same table. It returns a
+code, which `message_of` puts into words.
 """
 
 import math
@@ -19,7 +19,7 @@ from numba_linear.cpu.rule import LEAF
 
 REDUCTIONS = ("mean", "sum", "none")
 
-#: The letters of each call's arguments; "…" is the batch. `out` is listed by `out_letters`.
+#: The letters of each call's arguments; "…" is the batch. `out_letters` has those of `out`.
 LETTERS = {
     "forward": {"x": "…n", "w": "mn", "b": "m"},
     "grad_input": {"g": "…m", "w": "mn"},
@@ -31,7 +31,7 @@ LETTERS = {
     "accumulate": {"g": "…m", "x": "…n"},
     "accumulated": {"acc.weight": "qmn", "acc.bias": "qm", "acc.samples": "1"},
 }
-#: The letter q counts an accumulator's levels, 1 is one.
+#: The letter q counts an accumulator's levels; 1 stands for the number one.
 WORDS = {"q": "levels"}
 
 
@@ -57,7 +57,7 @@ OPTIONAL = {"forward": ("b",), "backward": ("w", "out.input")}
 
 
 def sizes_of(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Any] | None:
-    """The size of each letter of arrays, given as letters and shape; None if they do not
+    """The size of each letter, from arrays given as letters and shape; None if they do not
     conform."""
     sizes: dict[str, Any] = {"1": 1}
     for letters, shape in shapes:
@@ -74,7 +74,7 @@ def sizes_of(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Any] | 
 
 
 def shape_of(letters: str, sizes: dict[str, Any]) -> tuple[int, ...]:
-    """The shape that letters of these sizes make."""
+    """The shape for these letters and sizes."""
     return sum((sizes[x] if x == "…" else (sizes[x],) for x in letters), ())
 
 
@@ -92,14 +92,14 @@ def no_threads(operation: str, parallel: Any, reason: str) -> str:
 class Worded(ValueError):
     """An error for which compiled code has only the arguments of a message.
 
-    Numba raises by calling a class. What this one makes is of no class of its own: it is what the
-    call from Python raises, and can be copied and pickled.
+    Numba raises by calling a class. Calling this one makes the exception that the call from Python
+    raises, which can be copied and pickled.
     """
 
     made: Callable[..., Exception]
 
     def __new__(cls, *arguments: Any) -> Any:
-        if isinstance(arguments[0], Exception):  # Python 3.11 calls again, with what it was given
+        if isinstance(arguments[0], Exception):  # Python 3.11 calls again, with the exception
             return arguments[0]
         return cls.made(*arguments)
 
@@ -113,7 +113,7 @@ class ArgumentError(Worded):
         given = {name: shape for name, shape in zip(names, shapes, strict=True) if shape}
         missing = [name for name, shape in given.items() if -1 in shape]
         given = {name: shape for name, shape in given.items() if name not in missing}
-        both = "w" in given, "out.input" in given  # or neither, where each may be None
+        both = "w" in given, "out.input" in given  # each may be None, but only with the other
         try:
             for name in missing:
                 if name not in OPTIONAL.get(operation, ()) or (name != "b" and any(both)):
@@ -132,7 +132,7 @@ class ReductionError(Worded):
 
 
 class Given(NamedTuple):
-    """What is known of an argument: of an array its dtype and dimensions, else its type's name."""
+    """What is known of an argument: an array's dtype and dimensions, else its type's name."""
 
     kind: str
     dtype: np.dtype[Any] | None = None
@@ -170,7 +170,7 @@ def wanted(letters: str) -> str:
 
 
 class OfType(NamedTuple):
-    """Stands in messages for a value of which only the type is known."""
+    """Stands in messages for a value whose type alone is known."""
 
     name: str
 
@@ -179,7 +179,7 @@ class OfType(NamedTuple):
 
 
 def reductions(operation: str) -> tuple[str, ...]:
-    """What a call may make of its samples; those that were added up can not be told apart."""
+    """A call's reductions. Samples that were added up cannot be told apart."""
     return REDUCTIONS[:2] if operation == "accumulated" else REDUCTIONS
 
 
@@ -207,7 +207,7 @@ def check_gradients(fine: bool, kind: str, operation: str = "backward") -> None:
 
 
 def check_no_input(kind: str, operation: str = "backward", why: str = "as w is None") -> None:
-    """Without w, as for a network's first layer, there is no ∂L/∂x."""
+    """Without w, as in a network's first layer, there is no ∂L/∂x."""
     if kind not in ("None", "NoneType"):
         raise TypeError(f"{operation}: out.input is of type {kind}; wanted None, {why}")
 
@@ -225,7 +225,7 @@ def check_accumulator(operation: str, fine: bool, kind: str) -> None:
 
 
 def check_count(given: Given, operation: str, writes: bool) -> None:
-    """Of an accumulator's samples."""
+    """Check the type of an accumulator's samples."""
     name = "acc.samples"
     if given.dtype is None:
         raise TypeError(
@@ -294,7 +294,7 @@ class AccumulatorError(Worded):
 def accumulator_fault(
     operation: str, code: int, levels: int, so_far: int, shape: tuple[int, ...]
 ) -> str:
-    """The words for a code from FULL up to SCATTERED + 1; `shape` is g's."""
+    """The message for a code from FULL to SCATTERED + 1; `shape` is g's."""
     if code == FULL:
         return no_room(levels, so_far, math.prod(shape[:-1]))
     if code == UNCOUNTED:
@@ -310,7 +310,7 @@ def dimensions(ndim: int) -> str:
     return f"{ndim} dimension{'s' * (ndim != 1)}"
 
 
-#: What is said besides of unequal dtypes inside @njit, where they come about unnoticed.
+#: A hint about unequal dtypes inside @njit, where they arise unnoticed.
 WIDENED = (
     "; inside @njit a float such as 0.5 makes a float32 array float64, np.float32(0.5) does not"
 )
@@ -323,7 +323,7 @@ def check_types(
     outs: dict[str, Given],
     why_unequal: str = "",
 ) -> None:
-    """Raise for what the arguments' types alone show to be wrong.
+    """Raise for what is wrong by the arguments' types alone.
 
     Raises
     ------
@@ -345,7 +345,7 @@ def check_types(
     dtype = inputs[first].dtype
     for name, given in inputs.items():
         if given.dtype != dtype:
-            # A network is float64 seldom on purpose, and never made so by one of its arrays.
+            # Cast to float32: a network is seldom float64 on purpose, least of all in one array.
             wide, narrow = (name, first) if dtype == np.float32 else (first, name)
             raise TypeError(
                 f"{operation}: {first} has dtype {dtype} and {name} has dtype {given.dtype};"
@@ -390,7 +390,7 @@ def is_float(dtype: np.dtype[Any] | None) -> bool:
 def check_dtype(operation: str, name: str, given: Given, inputs: dict[str, Given]) -> None:
     assert given.dtype is not None
     if not is_float(given.dtype):
-        # Of StringDType NumPy knows no dtype in another byte order, nor a kind.
+        # NumPy's StringDType has no dtype in another byte order, nor a kind.
         right = [f"{other}.dtype" for other in inputs if is_float(inputs[other].dtype)]
         cures = {
             "c": f": pass {name}.real and {name}.imag, each to a call of its own",
@@ -411,7 +411,7 @@ def check_dtype(operation: str, name: str, given: Given, inputs: dict[str, Given
 def message_of(
     operation: str, reduction: str, code: int, shapes: dict[str, tuple[int, ...]]
 ) -> str:
-    """The words for a code that compiled checks returned."""
+    """The message for a code that compiled checks returned."""
     inputs = list(LETTERS[operation])
     outs = list(out_letters(operation, reduction))
     if code >= OVERLAP:

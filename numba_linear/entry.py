@@ -1,7 +1,6 @@
-"""The layer compiled: each call checks its operands' shapes and gives its sums to the engine.
+"""The compiled layer: each call checks its operands' shapes and hands its sums to the engine.
 
-Every function returns a code: FINE; or what is wrong, and then nothing has been written; or
-MEMORY, and then what `out` holds is not defined.
+It returns a code: FINE; or what is wrong, with nothing written; or MEMORY, with `out` undefined.
 """
 
 from typing import NamedTuple
@@ -40,7 +39,7 @@ from numba_linear.operand import (
     writable,
 )
 
-#: What a quick check returns instead of a code: the whole check decides.
+#: What a quick check returns instead of a code if the full check must decide.
 UNSURE = -1
 
 
@@ -68,7 +67,7 @@ NO_STRIDE = -(1 << 62)
 
 @inlined
 def rows_stride(x, own):
-    """The stride that steps through all dimensions but the last `own` as one, or NO_STRIDE."""
+    """The one stride that steps through all dimensions but the last `own`, or NO_STRIDE."""
     rows, step = 1, 0
     for d in range(ndim(x) - own - 1, -1, -1):
         if dim(x, d) == 0:
@@ -104,8 +103,8 @@ def reach(x):
 
 @inlined
 def overlap(x, low, end, y, y_size, size):
-    """Whether two arrays may share memory: x lies from `low` to `end`, and y's numbers have
-    `y_size` bytes, of both at most `size`. Most are told apart by where they begin and end."""
+    """Whether two arrays may share memory. x extends from `low` to `end`; y's numbers have
+    `y_size` bytes, and both arrays' at most `size`. For most arrays their ends decide."""
     y_low, y_high = reach(y)
     return low < y_high + y_size and y_low < end and interleaved(x, y, size) == 0
 
@@ -116,7 +115,7 @@ UNEVEN, EMPTY = -1, -2
 
 @inlined
 def row_reach(x, step):
-    """Bytes from the first to the last number of each row of x, if the rows begin multiples of
+    """Bytes from the first to the last number of each row of x, if all rows begin a multiple of
     `step` apart."""
     row, uneven = 0, step <= 0
     for d in range(ndim(x)):
@@ -132,8 +131,8 @@ def row_reach(x, step):
 
 @resident
 def interleaved(x: Operand, y: Operand, size) -> int:
-    """1 for arrays of which one begins before the other ends and that yet share no memory: empty
-    ones, and those whose rows lie a common step apart, such as columns of one buffer."""
+    """1 for arrays that are interleaved but share no memory: an empty one, or arrays whose rows
+    are a common step apart, such as columns of one buffer."""
     step = 0
     for d in range(ndim(x) - 1):
         if dim(x, d) > 1:
@@ -151,8 +150,7 @@ def interleaved(x: Operand, y: Operand, size) -> int:
 
 
 class Others(NamedTuple):
-    """The arrays of a call but the first, inputs and then outs, and any in the place of those
-    that it does not have."""
+    """A call's arrays except the first: inputs, then outs. Any array fills the unused places."""
 
     second: Operand
     third: Operand
@@ -161,15 +159,15 @@ class Others(NamedTuple):
     sixth: Operand
 
 
-#: A layout has so many bits for each array, from the lowest: which letters it has, levels before m
-#: before n, or a count of samples; whether a batch before them; and whether it may be None.
+#: A layout has BITS bits for each array, from the lowest: its letters (levels before m before n,
+#: or a count of samples), whether a batch precedes them, and whether it may be None.
 BITS = 6
 LETTER_N, LETTER_M, LEVELS, COUNT, BATCH, OPTIONAL = (1 << bit for bit in range(BITS))
 LETTER_BITS = {"n": LETTER_N, "m": LETTER_M, "q": LEVELS, "1": COUNT, "…": BATCH}
 
 
 def layout_of(operation, reduction):
-    """The letters of a call's arrays as `refusal` takes them."""
+    """The letters of a call's arrays, as `refusal` takes them."""
     layout, arrays = 0, checks.LETTERS[operation] | checks.out_letters(operation, reduction)
     for i, (name, letters) in enumerate(arrays.items()):
         bits = sum(LETTER_BITS[letter] for letter in letters)
@@ -180,13 +178,13 @@ def layout_of(operation, reduction):
 
 @inlined
 def bytes_of(size, letters):
-    """Of one number of an array."""
+    """Bytes of one number of an array."""
     return 8 if letters & COUNT else size
 
 
 @resident
 def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
-    """The code for a call's arrays, of which so many are inputs."""
+    """The code for a call's arrays, the first `inputs` of which are inputs."""
     second, third, fourth, fifth, sixth = others
     arrays = (first, second, third, fourth, fifth, sixth)
     m, n, levels, arguments = -1, -1, -1, 0
@@ -199,7 +197,7 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
         batch = ndim(a) - own - letters // COUNT % 2
         if batch < 0 or (batch > 0 and not letters & BATCH):
             return SHAPES
-        if letters & BATCH:  # that of the first array, which has one
+        if letters & BATCH:  # the same as of the first array
             if batch != ndim(first) - 1:
                 return SHAPES
             for d in range(batch):
@@ -245,8 +243,7 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
 
 @inlined
 def divisor_of(reduction, K):
-    """What a mean divides by; a power of two as the negative of its exact inverse, to multiply
-    by."""
+    """What a mean divides by, as `finish` takes it: for a power of two minus its exact inverse."""
     if reduction != MEAN or K == 1:
         return 0.0
     if K & (K - 1) == 0:
@@ -256,8 +253,8 @@ def divisor_of(reduction, K):
 
 @inlined
 def even_runs(x, y):
-    """How many samples of both lie evenly, how many such runs there are, and the strides of x's
-    and y's samples: all in one run, or those of the innermost batch dimension."""
+    """The samples per run, the number of runs, and the strides of x's and y's samples. A run is
+    the whole batch if both are evenly strided, else the innermost batch dimension."""
     x_row, y_row = rows_stride(x, 1), rows_stride(y, 1)
     if x_row != NO_STRIDE and y_row != NO_STRIDE:
         return count(x, 1), 1, x_row, y_row
@@ -267,14 +264,14 @@ def even_runs(x, y):
 
 @inlined
 def of_run(x, row, run, rows):
-    """Samples × features as a matrix, of a run of so many samples."""
+    """Run number `run`, of `rows` samples, as a matrix of samples × features."""
     skipped = offset(x, 1, run * rows) if run else 0
     return Matrix(address(x) + skipped, row, stride(x, ndim(x) - 1))
 
 
 @resident
 def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols, terms) -> int:
-    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for every sample k, however their rows lie."""
+    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for each sample k, whatever the batch strides."""
     rows, runs, a_row, out_row = even_runs(a, out)
     code = 0
     for run in range(runs):
@@ -286,7 +283,7 @@ def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols,
 
 @inlined
 def by_sample(x, k):
-    """Features × 1 sample, the k-th, as a matrix."""
+    """Sample k as a matrix of features × 1."""
     return Matrix(address(x) + offset(x, 1, k), stride(x, ndim(x) - 1), 0)
 
 
@@ -296,8 +293,7 @@ NO_MEMORY = -1
 
 @resident
 def gather(x: Operand) -> int:
-    """The address of a copy of x with its rows evenly apart, 0 where they are so already, and
-    NO_MEMORY where there is none for it."""
+    """The address of a copy of x with evenly strided rows; 0 if x's own are, or NO_MEMORY."""
     if rows_stride(x, 1) != NO_STRIDE:
         return 0
     tiling = tiling_of(x)
@@ -314,7 +310,7 @@ def gather(x: Operand) -> int:
 
 @inlined
 def by_feature(x, copied):
-    """Features × samples as a matrix, of x or of its copy."""
+    """x, or its copy, as a matrix of features × samples."""
     if copied:
         size = item_bytes(tiling_of(x))
         return Matrix(copied, size, last(x) * size)
@@ -373,9 +369,9 @@ def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
 # Calls
 # --------------------------------------------------------------------------------------
 #
-# What most calls are, of one sample or a batch of one dimension, is done at once by the functions
-# `…_of_samples`, which the user's own code contains. They return UNSURE for what is not quickly
-# seen to be right, and `run_…`, which takes anything, decides.
+# Most calls take one sample or a batch of one dimension. The functions `…_of_samples`, inlined in
+# the user's code, do these. They return UNSURE if a quick check is not enough: then `run_…`, which
+# takes any arrays, decides.
 
 
 @inlined
@@ -386,13 +382,13 @@ def are_samples(x, out, own):
 
 @inlined
 def is_one_sum(g, reduction):
-    """Whether the reduction is one sum over the samples; of a single one it may be called so."""
+    """Whether the reduction is one sum over the samples."""
     return reduction == SUM or (reduction == MEAN and g.rows > 0)
 
 
 @inlined
 def reduction_over(g, reduction):
-    """The reduction; of a single sample, its sum."""
+    """The reduction; for a sample without a batch, SUM."""
     return SUM if ndim(g) == 1 else reduction
 
 

@@ -1,8 +1,8 @@
-"""The layer where Numba is told not to compile (NUMBA_DISABLE_JIT): the equations, interpreted.
+"""The layer if Numba is told not to compile (NUMBA_DISABLE_JIT): the equations, interpreted.
 
-Slow, and the same bits and errors, for a user who debugs code around the layer or measures its
-coverage. The functions stand in for the compiled ones of `entry.py`: they return a code of
-`checks`, and if it is not FINE they have written nothing.
+It is slow but gives the same bits and errors, for users who debug code around the layer or measure
+its coverage. The functions replace the compiled ones of `entry.py` and `pieces.py`: they return a
+code of `codes.py`, and write nothing unless it is FINE.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COUNT = np.dtype(np.int64)
 
 
 def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
-    """The code of what is wrong with a call's arrays, of which an optional one may be None."""
+    """The code for a call's arrays; an optional one may be None."""
     letters = LETTERS[operation] | out_letters(operation, reduction)
     given = [(a, ls) for a, ls in zip(arrays, letters.values(), strict=True) if a is not None]
     first = given[0][0]
@@ -47,7 +47,7 @@ def refusal(operation: str, reduction: str, *arrays: Array | None) -> int:
 
 
 def flat(a: Array) -> Array:
-    """The samples of any batch as the rows of one matrix."""
+    """The samples of any batch, as rows of one matrix."""
     return np.array(a, order="C").reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
@@ -55,7 +55,7 @@ def put(out: Array, result: Array) -> None:
     out[...] = result.reshape(out.shape)
 
 
-quiet = np.errstate(all="ignore")  # as compiled code is
+quiet = np.errstate(all="ignore")  # compiled code does not warn
 
 
 @quiet
@@ -116,7 +116,7 @@ def run_backward(
 
 
 def fault(weight: Array, bias: Array, samples: Array) -> int:
-    """What is wrong with an accumulator of arrays that conform, or FINE."""
+    """What is wrong with an accumulator whose shapes conform, or FINE."""
     for i, array in enumerate((weight, bias)):
         if not array.flags.c_contiguous:
             return SCATTERED + i

@@ -1,9 +1,8 @@
 """An operand: what the compiled layer needs to know of an array, whatever its type.
 
-Arrays of every layout, number of dimensions and read-only flag have Numba types of their own. As
-an `Operand` (address, dimensions, strides) they share one type per dtype, so that the layer is
-compiled once. A Python array becomes one without being wrapped for Numba first, which saves a
-third of a small call.
+Numba has a type of array for each layout, number of dimensions and read-only flag. As an `Operand`
+(address, dimensions, strides) they share one type per dtype, so the layer is compiled once. A
+Python array becomes one without Numba's own unboxing, which saves a third of a small call.
 """
 
 import functools
@@ -35,8 +34,8 @@ TYPE = HEADER - 8
 DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEADER + offset for offset in (0, 8, 16, 24, 40, 48))
 WRITEABLE = 0x0400  # NPY_ARRAY_WRITEABLE
 
-# Objects whose addresses cached code finds by name in another process: the array type and NumPy's
-# own descriptors of the native dtypes.
+# Objects that cached code finds by name in another process: the array type and NumPy's own
+# descriptors of the native dtypes.
 NDARRAY = "numba_linear.ndarray"
 OBJECTS = {
     NDARRAY: np.ndarray,
@@ -56,7 +55,7 @@ class Operand(CompileTime):
         super().__init__(name=f"Operand({dtype})")
 
 
-#: What counts samples.
+#: The operand that counts samples.
 COUNT = Operand(types.int64)
 
 
@@ -72,8 +71,8 @@ def unbox_operand(typ, obj, c):
     """Read the fields of a PyArrayObject. None gets ndim -1.
 
     Anything else but a plain array of the dtype gets ndim -2, which sends the call to Python's
-    checks. A subclass may mean something else by its numbers, as masked arrays do. And Numba's
-    cache of types takes a byte-swapped array for any other array that is not plain.
+    checks. A subclass may give its numbers another meaning, as masked arrays do. And Numba's cache
+    of types confuses a byte-swapped array with any other array that is not plain.
     """
     builder = c.builder
     start = builder.ptrtoint(obj, INTP)
@@ -109,9 +108,9 @@ def unbox_operand(typ, obj, c):
 
 
 class Samples(NamedTuple):
-    """An array of one or two dimensions as a matrix; one of one dimension has one row.
+    """An array of one or two dimensions as a matrix; a single dimension makes one row.
 
-    None has -1 rows, and an array of more dimensions -2.
+    None has -1 rows, and an array of more dimensions has -2.
     """
 
     at: Matrix
@@ -124,12 +123,13 @@ SAMPLES = types.BaseTuple.from_types([MATRIX, types.intp, types.intp], Samples)
 
 
 def array_of(type_):
-    """The array's type of what may be None."""
+    """The type of an array that may be optional."""
     return type_.type if isinstance(type_, types.Optional) else type_
 
 
 def opened(context, builder, type_, value):
-    """An array's type and structure, and whether it is there; the first two are None of None."""
+    """An array's type and structure, and whether it is there, None for always. For None the first
+    two are None."""
     there = None
     if isinstance(type_, types.Optional):
         optional = context.make_helper(builder, type_, value=value)
@@ -141,7 +141,7 @@ def opened(context, builder, type_, value):
 
 @intrinsic
 def samples(typingctx, array):
-    """`array`, None, or what is either, as `Samples`."""
+    """An array, None, or an optional array, as `Samples`."""
 
     def codegen(context, builder, sig, args):
         type_, opened_array, there = opened(context, builder, array, args[0])
@@ -151,7 +151,7 @@ def samples(typingctx, array):
         elif type_ is not None:
             rows, cols = pair(builder, type_, opened_array.shape, INTP(1))
             strides = pair(builder, type_, opened_array.strides, INTP(0))
-            if type_.layout == "C":  # then known while compiling
+            if type_.layout == "C":  # known at compile time
                 strides[1] = INTP(type_.dtype.bitwidth // 8)
             at = [builder.ptrtoint(opened_array.data, INTP), *strides]
         if there is not None:
@@ -168,14 +168,14 @@ def samples(typingctx, array):
 
 
 def conforming(operation):
-    """A word: whether the `Samples` of a call's inputs and outs, in this order, have shapes that
-    conform, and no out may share memory with another array."""
+    """An operation: whether the `Samples` of a call's inputs and outs, in this order, have shapes
+    that conform, and no out may share memory with another array."""
     letters = LETTERS[operation] | out_letters(operation, "sum")
     return conforming_to(letters, len(LETTERS[operation]), OPTIONAL.get(operation, ()))
 
 
 def conforming_to(letters, inputs, optional=()):
-    """The same for arrays of these letters, of which the first are inputs."""
+    """The same for arrays of these letters, the first `inputs` of which are inputs."""
 
     def codegen(context, builder, sig, args):
         size = INTP(sig.args[0].size)
@@ -184,13 +184,13 @@ def conforming_to(letters, inputs, optional=()):
             return builder.select(builder.icmp_signed("<", a, b), a, b)
 
         def ends(matrix, rows, cols):
-            """The addresses of its first number and of what comes after its last."""
+            """The address of its first number, and the address after its last."""
             start, row, col = cgutils.unpack_tuple(builder, matrix)
             down = builder.mul(builder.sub(rows, INTP(1)), row)
             across = builder.mul(builder.sub(cols, INTP(1)), col)
             last = builder.add(builder.add(start, down), across)
             first = builder.add(start, builder.add(least(down, INTP(0)), least(across, INTP(0))))
-            # the others of its corners lie as far from these two
+            # the matrix is symmetric: its highest address mirrors the lowest
             return first, builder.add(builder.sub(builder.add(start, last), first), size)
 
         sizes, done, fine = {"1": INTP(1)}, [], builder.icmp_signed("==", INTP(0), INTP(0))
@@ -233,7 +233,7 @@ def as_samples(x):
 
 @intrinsic
 def operand(typingctx, like, array):
-    """`array`, None, or what is either, as an operand of the dtype of the array `like`."""
+    """An array, None, or an optional array, as an operand of the dtype of `like`."""
     result = Operand(array_of(like).dtype)
 
     def codegen(context, builder, sig, args):
@@ -293,7 +293,7 @@ dim, stride = _item("shape"), _item("strides")
 
 @intrinsic
 def as_like(typingctx, like, operand):
-    """An operand of any dtype as one of the type of `like`, to go with others."""
+    """An operand of any dtype, retyped as `like` to go with others."""
     return like(like, operand), lambda context, builder, sig, args: args[1]
 
 

@@ -1,12 +1,11 @@
 """Sums that go on, compiled: a batch is cut where leaves end, and each piece goes to the engine.
 
-As in `entry.py` every function returns a code of `checks`: FINE, or what is wrong, and then
-nothing has been written; or MEMORY, and then what the accumulator holds is not defined.
+As in `entry.py` each call returns a code of `codes.py`: FINE; or what is wrong, with nothing
+written; or MEMORY, with the accumulator's contents undefined.
 
-An accumulator of so many levels has the leaf under way in level 0 and in level 1 + j the partial
-sum of 2^j leaves, which waits for its neighbour, if bit j of the number of full leaves is 1. The
-sum of all samples that there is room for, 256 · 2^(levels - 1), needs no leaf beside it: it is in
-level 0.
+Level 0 of an accumulator is the leaf under way. Level 1 + j is a partial sum of 2^j leaves that
+waits for its neighbour, if bit j of the number of full leaves is 1. The sum of all samples that
+there is room for, 256 · 2^(levels - 1), has no leaf beside it and is in level 0.
 """
 
 from typing import NamedTuple
@@ -75,7 +74,7 @@ def capacity(levels):
 
 
 class Sums(NamedTuple):
-    """Sums of rows × cols numbers, level by level; -1 levels for what is not known to be so."""
+    """Sums of rows × cols numbers, level by level; -1 levels if the array is unsuitable."""
 
     at: int
     levels: int
@@ -86,12 +85,12 @@ class Sums(NamedTuple):
 SUMS = types.BaseTuple.from_types([types.intp] * 4, Sums)
 
 
-# Words for the arrays of an accumulator, by their index, that count no references to them: to
-# count takes 45 ns, as long as one sample of 10 × 64.
+# Operations on an accumulator's arrays, by index, that count no references: counting takes 45 ns,
+# as long as one sample of 10 × 64.
 
 
 def sums_word(index):
-    """A word: as `Sums`; of the samples the levels are their number."""
+    """An operation: an array as `Sums`. The levels of `samples` are its length."""
 
     @intrinsic
     def sums(typingctx, acc):
@@ -113,7 +112,7 @@ def sums_word(index):
 
 
 def operand_word(index):
-    """A word: as an operand."""
+    """An operation: an array as an operand."""
 
     @intrinsic
     def operand(typingctx, acc):
@@ -129,7 +128,7 @@ def operand_word(index):
 
 
 def shape_word(index):
-    """A word: its shape."""
+    """An operation: an array's shape."""
 
     @intrinsic
     def shape(typingctx, acc):
@@ -151,7 +150,7 @@ weight_shape, bias_shape, samples_shape = map(shape_word, range(3))
 
 @inlined
 def is_contiguous(a):
-    """Whether an array's numbers follow each other, the last index the fastest."""
+    """Whether an array is C-contiguous."""
     step = item_bytes(tiling_of(a))
     for d in range(ndim(a) - 1, -1, -1):
         if dim(a, d) > 1 and stride(a, d) != step:
@@ -169,7 +168,7 @@ def sums_of(a):
 
 @inlined
 def fault(weight, bias, samples):
-    """What is wrong with an accumulator that conforms, or FINE."""
+    """What is wrong with an accumulator whose shapes conform, or FINE."""
     if not is_contiguous(weight):
         return SCATTERED
     if not is_contiguous(bias):
@@ -182,8 +181,8 @@ def fault(weight, bias, samples):
 
 @inlined
 def onward_of(terms, level, levels, samples):
-    """How so many terms go on, after so many samples: within a leaf, or as whole leaves that make
-    a node of the tree."""
+    """How so many terms go on after so many samples: they are part of a leaf, or whole leaves that
+    make a node of the tree."""
     leaf, height, merges, to = samples // LEAF, 0, 0, 0
     if (samples + terms) % LEAF == 0:
         while terms > LEAF << height:
@@ -197,7 +196,7 @@ def onward_of(terms, level, levels, samples):
 
 @resident
 def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples) -> int:
-    """A batch of K samples after so many; g and x as features × samples."""
+    """Add a batch of K samples, with `samples` before it; g and x are features × samples."""
     size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
     row, w_level, b_level = n * size, m * n * size, m * size
     ones, done, code, after = Matrix(one(tiling), 0, 0), 0, 0, Epilogue(0, 0, 0.0)
@@ -238,8 +237,8 @@ few_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "
 def accumulate_of_samples(
     tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums
 ) -> int:
-    """A few samples, of a batch of one dimension, of few features: done at once. UNSURE for what
-    is not quickly seen to be right: `run_accumulate` decides."""
+    """Add a few samples with few features, in a batch of one dimension. Returns UNSURE if a quick
+    check is not enough: `run_accumulate` then decides."""
     K, levels, m, n, size = g.rows, weight.levels, weight.rows, weight.cols, item_bytes(tiling)
     if K < 1 or K > STRIP_FEW or m * n * K > STRIP_WORK or levels < 1 or samples.levels != 1:
         return UNSURE
@@ -262,7 +261,7 @@ def accumulate_of_samples(
 
 @resident
 def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples):
-    """The same, whose features are contiguous, within a leaf."""
+    """The same for contiguous features, within a leaf."""
     size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
     after = Epilogue(0, 0, 0.0)
     c, on = Matrix(weight.at, n * size, size), onward_of(K, m * n * size, levels, samples)

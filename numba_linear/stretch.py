@@ -1,7 +1,7 @@
 """A stretch of a batch: its sums, as far as the summation rule allows without its neighbours.
 
-Chunks of a batch end anywhere; the rule's leaves and nodes end at multiples of 256·2ʲ. A stretch
-is a list of pieces: whole nodes, and at its ends the rows that lack their neighbours::
+Chunks of a batch end anywhere, but the rule's leaves and nodes end at multiples of 256·2ʲ. So a
+stretch is a list of pieces: whole nodes, and at its ends the rows that lack their neighbours::
 
     chunk    300 ────────────────────────────────────────────── 1899
     pieces   rows    │ node     │ node        │ node        │ rows
@@ -22,12 +22,12 @@ import numpy as np
 from numba_linear.equations import LEAF
 from numba_linear.tree import Array, Node, Sums, parent, total
 
-#: What sums rows of the operands, such as g and x.
+#: A function that sums rows of the operands, such as g and x.
 SumOf = Callable[..., Sums]
 
 
 class Rows(NamedTuple):
-    """Rows of the operands from sample `start` on, fewer than a unit and all in one."""
+    """Rows of the operands from sample `start` on: part of one unit."""
 
     start: int
     rows: tuple[Array, ...]
@@ -37,7 +37,7 @@ Stretch = list[Node | Rows]
 
 
 def unit_of(m: int, n: int) -> int:
-    """Samples whose sum is smaller than they are, m·n numbers to m + n for each sample."""
+    """Samples, at least a leaf, with about as many numbers, m + n each, as their sum has, m·n."""
     unit = LEAF
     while 2 * unit * (m + n) < m * n:
         unit *= 2
@@ -45,7 +45,7 @@ def unit_of(m: int, n: int) -> int:
 
 
 def stretch(sum_of: SumOf, unit: int, start: int, rows: tuple[Array, ...]) -> Stretch:
-    """The rows of samples from `start` on, in as few pieces as there can be."""
+    """The rows of samples from `start` on, in as few pieces as possible."""
     stop = start + len(rows[0])
     pieces: Stretch = []
     k = start
@@ -90,7 +90,7 @@ def joined(sum_of: SumOf, unit: int, left: Node | Rows, right: Node | Rows) -> N
 
 
 def whole(sum_of: SumOf, unit: int, stretches: Iterable[Stretch]) -> Sums:
-    """The sum of stretches that are the batch: the rows at its end are the last leaves."""
+    """The sum of stretches that make up the batch: the rows at its end are the last leaves."""
     return total(
         piece if isinstance(piece, Node) else Node(piece.start, 0, sum_of(*piece.rows))
         for piece in join(sum_of, unit, stretches)

@@ -1,7 +1,7 @@
 """The tree of the summation rule above the leaves: sums of consecutive samples, added pairwise.
 
 A node is the sum of 256·2ʲ samples that begin at a multiple of their number. A long batch may be
-summed in such parts, on any machines: they are nodes of its tree, and give the bits of the whole.
+summed in such parts, on any machines: they are nodes of its tree and give the whole's bits.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 #: Sums over the same samples: of W's gradient, of b's, or of both.
 Sums = tuple[Array, ...]
 
-#: NumPy warns of overflow and NaN; the layer's calls do not.
+#: NumPy would warn of overflow and NaN; the layer's calls do not.
 quiet = np.errstate(all="ignore")
 
 
@@ -40,7 +40,7 @@ def parent(left: Node, right: Node) -> Node | None:
 
 
 def total(nodes: Iterable[Node]) -> Sums:
-    """The sum of neighbouring nodes that fall in size: pending + new, from the smallest up."""
+    """The sum of neighbouring nodes of falling size: pending + new, from the smallest up."""
     *pending, last = nodes
     sums = last.sums
     for node in reversed(pending):
@@ -95,7 +95,7 @@ def tree_sum(parts: Iterable[Array]) -> Array:
     """
     nodes: list[Node] = []
     for q, part in enumerate(checked(parts)):
-        # A part that waits is copied: a generator may give the same array again and again.
+        # Copy a part that waits: a generator may yield the same array again.
         node = Node(q, 1, (part if q % 2 else part.copy(),))
         while nodes and (above := parent(nodes[-1], node)):
             nodes.pop()
@@ -107,7 +107,7 @@ def tree_sum(parts: Iterable[Array]) -> Array:
 
 
 def checked(parts: Any) -> Iterator[Array]:
-    """The parts one by one, each found to be an array like the first."""
+    """The parts one by one, each checked to be an array like the first."""
     if isinstance(parts, np.ma.MaskedArray) or not isinstance(parts, Iterable):
         raise TypeError(
             f"tree_sum: parts is of type {type(parts).__name__}; wanted a list, an array or a"
