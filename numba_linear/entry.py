@@ -271,7 +271,7 @@ def of_run(x, row, run, rows):
 
 @resident
 def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols, terms) -> int:
-    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for each sample k, whatever the batch strides."""
+    """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for each sample k, of any batch strides."""
     rows, runs, a_row, out_row = even_runs(a, out)
     code = 0
     for run in range(runs):

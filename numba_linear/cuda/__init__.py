@@ -1,6 +1,6 @@
 """The layer on an NVIDIA GPU: the calls of `numba_linear` for CUDA arrays, with the same bits.
 
-Needs the extra ``cuda``; see docs/cuda.md.
+It needs the extra ``cuda``; see docs/cuda.md.
 """
 
 from numba_linear.cuda.layer import (

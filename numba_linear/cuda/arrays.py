@@ -1,7 +1,7 @@
-"""Arrays on the GPU: from whatever holds them, without a copy.
+"""Arrays on the GPU, from any library, without a copy.
 
-Anything with DLPack or `__cuda_array_interface__` (PyTorch, CuPy, Numba, JAX). Only their
-addresses, shapes and strides are used; no element is ever touched here.
+Anything with DLPack or `__cuda_array_interface__` will do (PyTorch, CuPy, Numba, JAX). Only
+addresses, shapes and strides are used; no element is touched here.
 """
 
 import functools
@@ -24,8 +24,8 @@ Place = device.Place
 
 SIMULATED = config.ENABLE_CUDASIM
 
-#: DLPack's device types that kernels can read: CUDA, and CUDA's managed memory, which is no one
-#: GPU's.
+#: DLPack's device types that kernels can read: CUDA, and CUDA's managed memory, which belongs to
+#: no GPU.
 DLPACK_CUDA, DLPACK_MANAGED = 2, 13
 
 
@@ -37,7 +37,7 @@ class Operand(NamedTuple):
     strides: tuple[int, ...]
     dtype: np.dtype[Any]
     writable: bool
-    #: The number of the GPU that has it, None where any can read it.
+    #: The number of the GPU that has it; None if any can read it.
     ordinal: int | None
     #: Keeps the memory alive.
     owner: Any
@@ -50,9 +50,9 @@ class Operand(NamedTuple):
         return Given("CUDA array", self.dtype, self.ndim, self.writable)
 
     def place(self) -> np.ndarray:
-        """NumPy's idea of the array, for checks that only need to know where it lies.
+        """The array as NumPy's, for checks of where it lies.
 
-        Its numbers are not in the host's memory: to look at one would end the process.
+        Its numbers are not in the host's memory: reading one would crash the process.
         """
 
         interface = {
@@ -79,20 +79,20 @@ def strides_of(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 def operand(operation: str, reduction: str, name: str, value: Any, place: Any) -> Operand:
-    """An argument as an operand, for which the place's stream waits.
+    """An argument as an operand; the place's stream waits for it.
 
     Raises
     ------
     TypeError
-        If it is no array on a GPU.
+        If it is not an array on a GPU.
     """
     if SIMULATED and isinstance(value, cuda.cudadrv.devicearray.FakeCUDAArray):
         a = value._ary
         return Operand(a.ctypes.data, a.shape, a.strides, a.dtype, a.flags.writeable, None, value)
-    # DLPack first: PyTorch's other interface does not say which stream is still to write.
+    # DLPack first: PyTorch's other interface does not say which stream is still writing.
     dlpack = getattr(value, "__dlpack_device__", None)
     if dlpack is not None:
-        if getattr(value, "requires_grad", False) is True:  # as autograd would not see the call
+        if getattr(value, "requires_grad", False) is True:  # autograd would not see the call
             raise TypeError(
                 f"{operation}: {name} is a tensor that requires a gradient; wanted one that does"
                 f" not: pass {name}.detach()"
@@ -100,7 +100,7 @@ def operand(operation: str, reduction: str, name: str, value: Any, place: Any) -
         if dlpack()[0] in (DLPACK_CUDA, DLPACK_MANAGED):
             try:
                 return by_dlpack(value, place.stream)
-            except BufferError:  # of an array that its library does not export so
+            except BufferError:  # its library does not export this array by DLPack
                 if not hasattr(value, "__cuda_array_interface__"):
                     raise
     interface = getattr(value, "__cuda_array_interface__", None)
@@ -132,9 +132,7 @@ def by_dlpack(value: Any, stream: Any) -> Operand:
 
     handle = stream.handle
     if handle == device.LEGACY and hasattr(value, "requires_grad"):
-        handle = (
-            0  # PyTorch's own word, or cuda.core takes two names of one stream for two streams
-        )
+        handle = 0  # PyTorch's name of it, or cuda.core takes one stream for two
     view = StridedMemoryView.from_dlpack(value, stream_ptr=handle)
     shape, dtype, strides = view.shape, view.dtype, view.strides
     if strides is None:
@@ -157,10 +155,9 @@ def check_aligned(operation: str, name: str, a: Operand) -> None:
 
 
 def check_devices(operation: str, arrays: dict[str, Operand], current: int) -> None:
-    """Raise for arrays of several GPUs, or of another than the current one.
+    """Raise for arrays on several GPUs, or on another than the current one.
 
-    A kernel that is launched on one GPU with an address on another ends in an error of some later
-    call.
+    If a kernel on one GPU gets an address on another, some later call fails.
     """
     owners = {name: a.ordinal for name, a in arrays.items() if a.ordinal is not None}
     for name, ordinal in owners.items():

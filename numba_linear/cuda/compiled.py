@@ -1,8 +1,8 @@
 """Kernels as machine code: compiled once for an architecture, and kept on disk.
 
-Numba compiles a kernel to NVVM's intermediate code and NVIDIA's nvJitLink that to machine code,
-which takes the larger ones 2 to 3 s. Numba's own cache would keep neither. A file is named by all
-that its contents depend on, and begins with a digest of them: what is broken, cut short or of
+Numba compiles a kernel to NVVM's intermediate code, and NVIDIA's nvJitLink compiles that to
+machine code: 2 to 3 s for a large kernel. Numba's own cache would keep neither. A file is named by
+all that its contents depend on, and begins with a digest of them: a file that is damaged or of
 another origin is compiled anew.
 """
 
@@ -29,16 +29,16 @@ class Kernel:
     Attributes
     ----------
     name : str
-        By which it differs from every other kernel.
+        Unique among all kernels.
     function : function
     threads : int
-        Of a block.
+        Threads of a block.
     blocks : int
-        That are to fit a multiprocessor at once.
+        Blocks that must fit a multiprocessor at once.
     types : tuple
         Numba's types of its arguments.
     shared_bytes : int
-        Of shared memory that a launch must ask for.
+        Shared memory that a launch must request.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Kernel:
         self.threads, self.blocks, self.shared_bytes = threads, blocks, shared_bytes
 
     def compile(self, capability: Capability) -> bytes:
-        """The machine code, anew."""
+        """The machine code, compiled anew."""
         return bytes(linker(self.intermediate(capability), capability).link("cubin").code)
 
     def intermediate(self, capability: Capability) -> bytes:
         """NVVM's intermediate code.
 
-        Of PTX nvJitLink makes code that could still be linked, for which it spills 80 bytes of the
-        large tiles' registers; of this it does not.
+        From PTX nvJitLink makes code that can still be linked, and spills 80 bytes of the large
+        tiles' registers for that. From this code it spills none.
         """
         from numba import cuda
 
@@ -69,7 +69,7 @@ class Kernel:
             self.function,
             self.types,
             device=False,
-            abi="numba",  # which flattens tuples: every parameter is a number
+            abi="numba",  # flattens tuples, so that every parameter is a number
             cc=capability,
             launch_bounds=(self.threads, self.blocks),
             output="ltoir",
@@ -77,7 +77,7 @@ class Kernel:
         return code
 
     def machine_code(self, capability: Capability) -> bytes:
-        """The machine code, from the disk where it is there."""
+        """The machine code, from the disk if it is there."""
         key = "\n".join((self.name, architecture(capability), *foundations()))
         name = f"numba_linear-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
         for folder in folders():
@@ -104,14 +104,14 @@ def linker(intermediate: bytes, capability: Capability, **options: Any) -> Any:
 
 
 def entry_of(code: bytes) -> str:
-    """The name of the one kernel in machine code, which Numba makes up: that of its section."""
+    """The name that Numba made up for the one kernel in machine code: its section's."""
     (name,) = set(re.findall(rb"\0\.text\.(\w+)\0", code))
     return name.decode()
 
 
 @functools.cache
 def foundations() -> tuple[str, ...]:
-    """What machine code depends on beside the kernel: the package's files, compiler, toolkit."""
+    """What machine code depends on besides the kernel: the package's files, compiler, toolkit."""
     from cuda.bindings import nvjitlink, nvvm
 
     here = Path(__file__).parent
@@ -124,12 +124,12 @@ def foundations() -> tuple[str, ...]:
     return (digest.hexdigest(), package, *versions, *toolkit)
 
 
-#: The engine's files for the CPU that kernels use too.
+#: Files of the CPU engine that kernels use too.
 SHARED = ("matrix", "rule")
 
 
 def folders() -> list[Path]:
-    """Where machine code may be: as Numba's own cache, beside the source or the user's folder."""
+    """Where machine code may be: like Numba's cache, beside the source or in the user's folder."""
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR)]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -141,7 +141,7 @@ def digest(key: str, code: bytes) -> bytes:
 
 
 def read(path: Path, key: str) -> bytes | None:
-    """The code in a file, None if there is none or it is not what was written there."""
+    """The code in a file; None if there is no file, or not what was written."""
     try:
         contents = path.read_bytes()
     except OSError:
@@ -151,7 +151,8 @@ def read(path: Path, key: str) -> bytes | None:
 
 
 def write(path: Path, key: str, code: bytes) -> bool:
-    """Whether the file could be written; it is whole or not there, also if others write it."""
+    """Whether the file could be written. It is whole or missing, even if other processes write it
+    too."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)

@@ -32,9 +32,9 @@ from numba_linear.cuda.machine import (
 from numba_linear.cuda.tile import contraction
 
 NOTHING = Matrix(0, 0, 0)
-#: dtype.name would take 2 µs.
+#: `dtype.name` takes 2 µs.
 NAMES = {np.dtype(name): name for name in ("float32", "float64")}
-ONES = NOTHING  # what the kernels take for an operand of ones
+ONES = NOTHING  # the kernels take it for an operand of ones
 
 
 def transposed(m: Matrix) -> Matrix:
@@ -42,7 +42,7 @@ def transposed(m: Matrix) -> Matrix:
 
 
 def unit_of(m: Matrix) -> tuple[int, int] | None:
-    """The neighbours of an operand of float32 that can be loaded 16 bytes at once, if they can."""
+    """Which numbers of a float32 operand can be loaded 16 bytes at once, or None."""
     if m.col == 4 and (m.at | m.row) % 16 == 0:
         return OF_ROW
     if m.row == 4 and (m.at | m.col) % 16 == 0:
@@ -66,7 +66,7 @@ def contract(
     """C from A (rows × terms) and B (cols × terms), plus the bias, divided by the divisor."""
     if rows == 0 or cols == 0:
         return
-    # The tiles are higher than wide, but for that of one row.
+    # Tiles are taller than wide, except the one for a single row.
     if a != ONES and ((1 < rows < cols) or cols == 1):
         a, b, c, bias = b, a, transposed(c), transposed(bias)
         rows, cols = cols, rows
@@ -85,8 +85,8 @@ def contract(
         arguments = (*sizes, terms, part_terms, 0, float(divisor))
         device.launch(kernel, blocks, place, (a, b, c, bias), *arguments)
         return
-    # Each part has a C of its own in the workspace, which is a stack: the parts of a launch go on
-    # top and are merged into one, and that with those below as a binary counter carries.
+    # Each part has a C of its own in the workspace, a stack: a launch pushes its parts, which are
+    # merged into one, and this is merged with those below as a binary counter carries.
     launches = -(-parts // at_once)
     slots = min(parts, at_once) + (launches - 1).bit_length()
     slot_bytes = rows * cols * tile.size
@@ -97,7 +97,7 @@ def contract(
         return Matrix(work.address + i * slot_bytes, cols * tile.size, tile.size)
 
     def merge(count: int, last: bool) -> None:
-        """The uppermost C's into the lowest of them, or the very last of all into C."""
+        """Merge the topmost C's into the lowest of them, or, at the end, into C itself."""
         segment = 1
         while segment * MERGE_SEGMENTS < count:
             segment *= 2
@@ -126,7 +126,7 @@ def contract(
 
 
 def along(m: Matrix, terms: int) -> Matrix:
-    """A matrix, or ones, from a term on."""
+    """A matrix, or ones, from term `terms` on."""
     return m if m == ONES else Matrix(m.at + terms * m.col, m.row, m.col)
 
 
@@ -144,20 +144,20 @@ def copy(to: Operand, source: Operand, place: Place) -> None:
 
 
 class Samples:
-    """An operand as samples the same stride apart.
+    """An operand as evenly strided samples.
 
-    A batch of two or more dimensions may lie so that they are not. Its samples are then copied to
-    where they are, or, of a result, from there by `close`.
+    The samples of a batch of two or more dimensions may not be evenly strided. They are then
+    copied to memory where they are; `close` copies those of a result back.
 
     Attributes
     ----------
     count : int
     at : int
-        Where sample 0 lies.
+        The address of sample 0.
     apart : int
         Bytes from one sample to the next.
     strides : tuple of int
-        Within a sample.
+        The strides within a sample.
     """
 
     def __init__(self, a: Operand, own: int, place: Place, result: bool = False) -> None:
@@ -188,7 +188,7 @@ class Samples:
 
 @functools.lru_cache(1024)
 def evenly(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int | None]:
-    """How many there are, and the stride that steps through all dimensions as one, if there is."""
+    """The number of samples, and the one stride that steps through all dimensions, or None."""
     apart, rows = 0, 1
     if 0 in shape:
         return 0, apart
@@ -272,7 +272,7 @@ def over_batch(
         a, b = transposed(a), transposed(b)
         contract(dtype, a, b, c, rows, cols, K, divisor=divisor, place=place)
     elif count := K * rows * cols:
-        if own == 1:  # so that what varies is the row
+        if own == 1:  # so that the features are the rows
             a, b, c, rows, cols = b, ONES, transposed(c), cols, rows
         kernel = multiplying(dtype)
         elementwise(kernel, count, place, (a, b, c), results.apart, rows, cols)

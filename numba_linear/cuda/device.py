@@ -1,4 +1,4 @@
-"""The GPU as its driver gives it, through NVIDIA's cuda.core: streams, memory, launches.
+"""The GPU by its driver, through NVIDIA's cuda.core: streams, memory, launches.
 
 Nothing here waits for the GPU. `simulated_device.py` has the same names for Numba's simulator.
 """
@@ -17,7 +17,7 @@ from numba.cuda.core import config
 
 from numba_linear.cuda.compiled import Kernel, entry_of
 
-#: CUDA's handles of the default streams, which mean the same to every library; 0 does not.
+#: CUDA's handles of the default streams. They mean the same to every library; 0 does not.
 LEGACY, PER_THREAD = 1, 2
 
 
@@ -25,14 +25,14 @@ class Stream(NamedTuple):
     """The stream of a call."""
 
     handle: int
-    #: cuda.core's.
+    #: cuda.core's stream.
     core: Any
-    #: What the call was given, kept until its memory is freed in the stream's order.
+    #: The call's argument, kept until its memory is freed in stream order.
     owner: Any = None
 
 
 class Place(NamedTuple):
-    """Where and in what order a call's kernels run: a device's number, and a stream."""
+    """Where and in what order a call's kernels run: a device number and a stream."""
 
     ordinal: int
     stream: Stream
@@ -40,25 +40,25 @@ class Place(NamedTuple):
 
 @functools.cache
 def default_stream() -> Stream:
-    """Numba's: the legacy default stream, but where Numba is told to have one for each thread."""
+    """Numba's default stream: the legacy one, unless Numba is told to have one per thread."""
     if config.CUDA_PER_THREAD_DEFAULT_STREAM:
         return Stream(PER_THREAD, cuda.core.PER_THREAD_DEFAULT_STREAM)
     return Stream(LEGACY, cuda.core.LEGACY_DEFAULT_STREAM)
 
 
 def stream_of(operation: str, stream: Any) -> Stream:
-    """The stream that was meant: one of Numba, CuPy, PyTorch or cuda.core, or a handle.
+    """A call's stream, from one of Numba, CuPy, PyTorch or cuda.core, or from a handle.
 
     Raises
     ------
     TypeError
-        If it is none.
+        If it is not a stream.
     """
     if stream is None or (type(stream) is int and stream == 0):
         return default_stream()
-    if hasattr(stream, "cuda_stream"):  # PyTorch's, whose 0 is the legacy default stream
+    if hasattr(stream, "cuda_stream"):  # PyTorch, whose 0 is the legacy default stream
         handle = stream.cuda_stream or LEGACY
-    elif hasattr(stream, "ptr"):  # CuPy's, whose 0 is the same
+    elif hasattr(stream, "ptr"):  # CuPy, whose 0 is the same
         handle = stream.ptr or LEGACY
     elif hasattr(stream, "__cuda_stream__"):
         handle = int(stream.__cuda_stream__()[1])
@@ -77,7 +77,7 @@ def stream_of(operation: str, stream: Any) -> Stream:
 
 
 def wait_for(producer: int | None, stream: Stream) -> None:
-    """Let the stream wait for what another, by its handle, is still to do."""
+    """Let the stream wait for the work of another, given by its handle."""
     if producer and producer != stream.handle and config.CUDA_ARRAY_INTERFACE_SYNC:
         stream.core.wait(cuda.core.Stream.from_handle(producer))
 
@@ -101,7 +101,7 @@ DEVICE_OF = ASKED.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 
 
 def owner_of(address: int, current: int) -> int | None:
-    """The number of the GPU that memory belongs to; None where any may read it, or unknown."""
+    """The number of the GPU that memory belongs to; None if any may read it, or if unknown."""
     if not address:
         return None
     error, ordinal = driver.cuPointerGetAttribute(DEVICE_OF, address)
@@ -135,7 +135,7 @@ SHARED = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_B
 
 @functools.cache
 def loaded(kernel: Kernel, ordinal: int) -> Any:
-    """A kernel's machine code, as the driver launches it on a device."""
+    """A kernel's machine code, loaded on a device."""
     code = kernel.machine_code(capability(ordinal))
     found = cuda.core.ObjectCode.from_cubin(code).get_kernel(entry_of(code))
     if kernel.shared_bytes:
@@ -166,7 +166,7 @@ def launch(
 
 
 class Memory:
-    """Memory in the order of a stream: neither making nor freeing it waits for the GPU."""
+    """Memory in stream order: neither allocating nor freeing it waits for the GPU."""
 
     buffer: Any = None
     interface: dict[str, Any]
@@ -188,14 +188,14 @@ class Memory:
 
 
 def empty(place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Any, int]:
-    """A new array of Numba's, and its address."""
+    """A new Numba array, and its address."""
     memory = Memory(place, math.prod(shape) * dtype.itemsize)
     memory.interface = {
         "version": 3,
         "shape": shape,
         "typestr": dtype.str,
         "data": (memory.address, False),
-        # Also the default stream, so that a reader on another stream waits.
+        # The default stream is named too, so that a reader on another stream waits.
         "stream": place.stream.handle,
     }
     return numba_cuda.as_cuda_array(memory, sync=False), memory.address

@@ -1,4 +1,4 @@
-"""The kernels beside the contraction: merging the parts of sums, products alone, copies."""
+"""The other kernels: merging the parts of sums, products that are not summed, copies."""
 
 import functools
 
@@ -37,10 +37,10 @@ def merging(dtype):
         f"merge {dtype}", MERGE_SUMS * MERGE_SEGMENTS, 1, (MATRIX,) * 2 + (INT,) * 6 + (FLOAT,)
     )
     def merge(c, bias, parts_at, part_bytes, parts, segment, rows, cols, divisor):
-        """C, rows × cols, from its parts, each of them rows × cols numbers without gaps.
+        """C, rows × cols, from its parts, each of rows × cols contiguous numbers.
 
-        A part is a node of the rule's tree, and so is an aligned segment of parts: each thread
-        adds a segment of one sum's, and the block what its segments give.
+        A part is a node of the rule's tree, and so is an aligned segment of parts. Each thread
+        adds one segment of a sum, and the block adds the segments.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ def merging(dtype):
         bias : Matrix
             As in `contract`.
         parts_at, part_bytes, parts : int
-            Where the first part lies, how far it is to the next, and how many there are.
+            The address of the first part, the distance to the next, and their number.
         segment : int
             Parts in a segment, a power of two.
         rows, cols : int
@@ -95,15 +95,15 @@ def merging(dtype):
 
 @functools.cache
 def multiplying(dtype):
-    """The kernel of the products that are not summed."""
+    """The kernel for products that are not summed."""
     NUMBER, number = Number(dtype), NUMBA_TYPES[dtype]
 
     @kernel(f"each {dtype}", EACH_THREADS, 1, (MATRIX,) * 3 + (INT,) * 4)
     def each(g, x, out, apart, m, n, count):
-        """out[k, i, j] = g[k, i] · x[k, j], a sum of one term; matrix k of out lies at k · apart.
+        """out[k, i, j] = g[k, i] · x[k, j], a sum of one term; matrix k of out is at k · apart.
 
-        An x at address 0 is all ones. Each thread takes every so many-th number; it divides once
-        and then counts.
+        An x at address 0 is all ones. Each thread takes numbers at a fixed stride: it divides once
+        for their indices and then counts.
         """
         if x.at == 0:
             x = Matrix(one(NUMBER), int64(0), int64(0))

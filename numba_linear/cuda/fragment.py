@@ -1,10 +1,10 @@
-"""Fragments on the GPU: a thread's rows × columns sums in registers, and the words the kernels are
-written in.
+"""Fragments on the GPU: a thread's rows × columns sums in registers, and the operations in which
+the kernels are written.
 
-The only file of the CUDA variants that speaks LLVM. A `Tile` or `Panel` is known while compiling;
-a `Fragment` of a tile is the numbers themselves. Places in global memory are addresses, as on the
-CPU; places in shared memory are counted in numbers from its start. All offsets within a tile are
-constants here, for ptxas to put into its instructions.
+No other file of the CUDA variants contains LLVM. A `Tile` or `Panel` is known at compile time; a
+`Fragment` of a tile is the numbers themselves. Places in global memory are addresses, as on the
+CPU; places in shared memory count numbers from its start. All offsets within a tile are constants,
+which ptxas puts into its instructions.
 
 ==================================  ============================================================
 `shared(tile)`                      the block's shared memory, for two panels of A and of B
@@ -16,13 +16,13 @@ constants here, for ptxas to put into its instructions.
 `keep(acc, partials, level)`        to local memory
 `kept(tile, partials, level)`       from local memory
 `finish(acc, …, divisor)`           (acc[r, c] + bias[r, c]) / divisor, both optional
-`put(acc, c, …, rows, cols)`        to global memory, of which nothing beyond rows, cols is written
+`put(acc, c, …, rows, cols)`        to global memory, writing nothing beyond rows and cols
 `get(number, at)`                   one number, from global memory
 `give(number, at, value)`           one number, to global memory
-`thread_again()`                    the thread's number, which no register needs to keep
+`thread_again()`                    the thread's number, read again to save a register
 `one(panel)`                        the address of the number 1
 `fetch(panel, at, row_stride)`      the thread's share of a panel, from global memory
-`fetch_part(…, rows, terms)`        the same, of which nothing beyond rows and terms is read
+`fetch_part(…, rows, terms)`        the same, reading nothing beyond rows and terms
 `stash(panel, panels, at, share)`   the share, to shared memory
 ==================================  ============================================================
 """
@@ -39,7 +39,7 @@ GLOBAL, SHARED = 1, 3  # address spaces
 
 
 class Constant(types.Opaque):
-    """A tile, panel or number, which as a value in a kernel only carries this type."""
+    """A tile, panel or number; as a value in a kernel it only carries this type."""
 
     def __init__(self, value):
         self.value = value
@@ -47,7 +47,7 @@ class Constant(types.Opaque):
 
 
 class OfTile(types.Type):
-    """What is made of a tile while running."""
+    """A value at run time whose type has a tile."""
 
     def __init__(self, tile):
         self.tile = tile
@@ -59,11 +59,11 @@ class Fragment(OfTile):
 
 
 class Shared(OfTile):
-    """Where the block's shared memory begins."""
+    """The start of the block's shared memory."""
 
 
 class Partials(OfTile):
-    """Where the thread's local memory begins."""
+    """The start of the thread's local memory."""
 
 
 @typeof_impl.register(Tile)
@@ -114,15 +114,15 @@ class Emitter:
         return self.builder.inttoptr(address, self.scalar.as_pointer(GLOBAL))
 
     def along(self, address, stride, index):
-        """address + stride · index, of which the index is known."""
+        """address + stride · index; the index is known at compile time."""
         return self.builder.add(address, self.builder.mul(stride, ir.Constant(INT64, index)))
 
     def beside(self, pointer, numbers):
-        """The pointer moved by a known count of numbers."""
+        """The pointer moved by a constant count of numbers."""
         return self.builder.gep(pointer, [ir.Constant(INT32, numbers)], inbounds=True)
 
     def load_vector(self, pointer, count):
-        """`count` neighbours, 16 bytes or one number, in one load."""
+        """`count` neighbours in one load: 16 bytes, or one number."""
         if count == 1:
             return [self.builder.load(pointer)]
         vector = ir.VectorType(self.scalar, count)
@@ -157,7 +157,7 @@ class Emitter:
 @intrinsic
 def shared(typingctx, tile):
     def codegen(context, builder, sig, args):
-        # Of a size that the launch gives, where it is more than a kernel may have without.
+        # If it is more than a kernel may have by itself, the launch gives the size.
         size = 0 if tile.value.dynamic_bytes else tile.value.panels
         array = ir.ArrayType(scalar(tile.value.dtype), size)
         memory = cgutils.add_global_variable(builder.module, array, "panels", SHARED)
@@ -175,7 +175,7 @@ def partials(typingctx, tile):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, tile.value.dtype)
         array = ir.ArrayType(e.scalar, tile.value.levels * tile.value.numbers)
-        with builder.goto_entry_block():  # Numba's own local arrays are filled with zeros
+        with builder.goto_entry_block():  # Numba fills its own local arrays with zeros
             memory = builder.alloca(array)
         memory.align = 16
         return builder.bitcast(memory, e.scalar.as_pointer())
@@ -202,7 +202,7 @@ def outer(typingctx, acc, panels, a, b):
         numbers = e.unpack(fragment)
 
         def line(at, count, vector, place, pitch, p):
-            """A term of a panel, as far as it is the fragment's."""
+            """The fragment's part of a panel's term."""
             for i in range(0, count, vector):
                 yield from e.load_vector(e.beside(at, p * pitch + place(i)), vector)
 
@@ -229,7 +229,7 @@ def add(typingctx, left, right):
 
 
 def _partial(builder, tile, memory, level):
-    """Vectors of a level's fragment: how many numbers each, and where it is."""
+    """The vectors of a level's fragment: numbers in each, and their places."""
     e = Emitter(builder, tile.dtype)
     vector = 16 // e.size if tile.numbers % (16 // e.size) == 0 else 1
     offset = builder.mul(builder.trunc(level, INT32), INT32(tile.numbers))
@@ -261,9 +261,9 @@ def kept(typingctx, tile, partials, level):
 
 @intrinsic
 def finish(typingctx, acc, bias, row_stride, col_stride, rows, cols, divisor):
-    """`bias` is the address of the fragment's first, 0 for none; `divisor` is 0 for none.
+    """`bias` is the address of the fragment's first bias, 0 for none; `divisor` is 0 for none.
 
-    Row after row, for the addresses of all biases at once would not fit the registers.
+    It goes row by row: the addresses of all biases at once would not fit the registers.
     """
 
     def codegen(context, builder, sig, args):
@@ -275,7 +275,7 @@ def finish(typingctx, acc, bias, row_stride, col_stride, rows, cols, divisor):
         K = divisor if e.scalar == divisor.type else builder.fptrunc(divisor, e.scalar)
 
         def inside(stride, index, count):
-            """The offset of a row or column; outside of the tile, of the one it begins with."""
+            """The offset of a row or column; beyond C, the offset of the fragment's first."""
             index = builder.select(e.below(INT32(index), count), INT64(index), INT64(0))
             return builder.mul(stride, index)
 
@@ -306,8 +306,7 @@ def finish(typingctx, acc, bias, row_stride, col_stride, rows, cols, divisor):
 
 @intrinsic
 def put(typingctx, acc, c, row_stride, col_stride, rows, cols):
-    """`c` is the address of the first number of the fragment; `rows` and `cols` are counted from
-    there."""
+    """`c` is the address of the fragment's first number; `rows` and `cols` count from there."""
 
     def codegen(context, builder, sig, args):
         tile = acc.tile
@@ -315,7 +314,7 @@ def put(typingctx, acc, c, row_stride, col_stride, rows, cols):
         fragment, address, row_stride, col_stride, rows, cols = args
         numbers = e.unpack(fragment)
         vector = tile.column_vector
-        # 16 bytes at once where the columns are neighbours and every row begins at a multiple.
+        # Store 16 bytes at once if columns are contiguous and rows aligned to 16 bytes.
         rest = builder.and_(builder.or_(address, row_stride), INT64(vector * e.size - 1))
         wide = builder.and_(
             builder.icmp_signed("==", col_stride, INT64(e.size)),
@@ -366,7 +365,7 @@ def give(typingctx, number, at, value):
 
 @intrinsic
 def thread_again(typingctx):
-    """As volatile, so that what follows from it is not computed before the loop and kept."""
+    """Volatile, so that what depends on it is not computed before the loop and kept."""
 
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(INT32, [])
@@ -408,7 +407,7 @@ def fetch(typingctx, panel, at, row_stride):
 
 @intrinsic
 def fetch_part(typingctx, panel, at, row_stride, rows, terms):
-    """`rows` and `terms` are counted from the thread's first number."""
+    """`rows` and `terms` count from the thread's first number."""
 
     def codegen(context, builder, sig, args):
         e = Emitter(builder, panel.value.dtype)

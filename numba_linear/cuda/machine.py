@@ -1,7 +1,7 @@
 """The GPU: the tiles, and how a contraction is cut into them.
 
-Everything here may be tuned, and changes no bit: the rule's constant is in `cpu/rule.py`. Nothing
-here has been measured on hardware; the reasons given are arithmetic.
+All numbers here may be tuned and change no bit: the rule's constant is in `cpu/rule.py`. None was
+measured on hardware; the reasons given are arithmetic.
 """
 
 import functools
@@ -21,26 +21,26 @@ class Number(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Terms × width numbers of one operand in shared memory, the width contiguous.
+    """Terms × width numbers of one operand in shared memory; the width is contiguous.
 
     Attributes
     ----------
     dtype : str
     width : int
-        Rows (of B: columns) of the tile.
+        Rows of the tile, or for B its columns.
     depth : int
         Terms.
     pitch : int
-        From a term to the next, in numbers. More than the width, so that a warp that writes
-        several terms of a row at once meets different banks.
+        Numbers from a term to the next. It exceeds the width, so that a warp that writes several
+        terms of a row at once meets different banks.
     threads : int
-        All take the same share of the panel.
+        The threads, which take equal shares of the panel.
     pad : float
-        Stands for terms that do not exist. With -0 in A's panel and +0 in B's, a multiply-add
-        changes no sum: s + (-0 · +0) is s, also where s is -0.
+        Stands in for missing terms. With -0 in A's panel and +0 in B's, a multiply-add changes no
+        sum: s + (-0 · +0) is s, even if s is -0.
     unit : tuple of int
         Rows and terms of the numbers that a thread loads at once: neighbours in global memory,
-        of a term or of a row, or one number.
+        along a term or a row, or one number.
     """
 
     dtype: str
@@ -57,22 +57,22 @@ class Panel(NamedTuple):
 
     @property
     def threads_across(self):
-        """Threads that together take all terms of a row."""
+        """Threads that share the terms of a row."""
         return self.depth // self.unit[1]
 
     @property
     def rows_at_once(self):
-        """Rows of which all the threads together take all terms, a unit each."""
+        """Rows that all threads together take at once, with a unit each."""
         return self.threads // self.threads_across * self.unit[0]
 
     @property
     def share(self):
-        """Numbers that each thread takes in all."""
+        """Numbers that each thread takes."""
         return self.width * self.depth // self.threads
 
     @property
     def units(self):
-        """Units that each thread takes in all."""
+        """Units that each thread takes."""
         return self.width // self.rows_at_once
 
     @property
@@ -82,25 +82,25 @@ class Panel(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What a block computes: rows × columns sums, of which each thread has a fragment.
+    """What a block computes: rows × columns sums, a fragment per thread.
 
     Attributes
     ----------
     dtype : str
     rows, columns : int
-        Of a thread's fragment.
+        The size of a thread's fragment.
     down, across : int
-        Threads.
+        Threads in each direction.
     depth : int
         Terms that shared memory holds at once. A leaf is a whole number of such steps.
     levels : int
-        Of the tree, that is 2^levels leaves at most are summed by one block.
+        Levels of the tree: one block sums at most 2^levels leaves.
     blocks : int
-        That are to fit a multiprocessor at once: a bound on registers.
+        Blocks that must fit a multiprocessor at once, which bounds registers.
     units : tuple of tuple
-        Of A's panels and of B's: see `Panel`.
+        The units of A's panels and of B's: see `Panel`.
     spare : bool
-        Whether registers are short: the shares of B and of A are then taken one after the other,
+        Whether registers are short. The shares of B and A are then taken one after the other,
         each while half of the terms in shared memory are multiplied.
     """
 
@@ -130,7 +130,7 @@ class Tile(NamedTuple):
 
     @property
     def numbers(self):
-        """In a fragment."""
+        """Numbers in a fragment."""
         return self.rows * self.columns
 
     @property
@@ -139,7 +139,7 @@ class Tile(NamedTuple):
 
     @property
     def row_vector(self):
-        """Rows of a fragment that are neighbours, for one load of up to 16 bytes."""
+        """Neighbouring rows of a fragment, for one load of up to 16 bytes."""
         return min(16 // self.size, self.rows)
 
     @property
@@ -147,7 +147,7 @@ class Tile(NamedTuple):
         return min(16 // self.size, self.columns)
 
     def row(self, r):
-        """Where row r of the first thread's fragment lies in the tile."""
+        """The tile's row that is row r of the first thread's fragment."""
         group, r = divmod(r, self.row_vector)
         return group * self.down * self.row_vector + r
 
@@ -156,7 +156,7 @@ class Tile(NamedTuple):
         return group * self.across * self.column_vector + c
 
     def _panel(self, width, vector, pad, unit):
-        # Each thread takes at least one number; where the tile is narrow, of a row beyond it.
+        # Each thread takes at least one number; in a narrow tile some take rows beyond it.
         width = max(width, self.threads // self.depth)
         pitch = width + (16 // self.size if vector > 1 else 1)
         return Panel(self.dtype, width, self.depth, pitch, self.threads, pad, unit)
@@ -171,41 +171,40 @@ class Tile(NamedTuple):
 
     @property
     def panels(self):
-        """Numbers in shared memory: two panels of A and of B, one to read while one is filled."""
+        """Numbers in shared memory: two panels of A and of B, one read while the other fills."""
         return 2 * (self.a.numbers + self.b.numbers)
 
     @property
     def dynamic_bytes(self):
-        """Shared memory that a launch must ask for: of its own a kernel has 48 KiB at most."""
+        """Shared memory that a launch must request: by itself a kernel has at most 48 KiB."""
         size = self.panels * self.size
         return size if size > 48 << 10 else 0
 
 
-#: Levels of the tree for which the large tile is compiled. The driver sets local memory aside for
-#: every thread that could be resident, 256 bytes for a level of it, so that a short sum should not
-#: carry the levels of a long one.
+#: Levels of the tree for which large tiles are compiled. The driver reserves local memory for
+#: every thread that could be resident, 256 bytes per level, so a short sum should not carry the
+#: levels of a long one.
 LEVELS = (1, 3, 6)
 MOST_LEVELS = LEVELS[-1]
 
-# 64 fragments of 8 × 8 fill half of the registers of a multiprocessor, and a step of 8 terms does
-# 64 multiply-adds for every 4 loads of 16 bytes. In float64 as many numbers take twice the
-# registers, so that fragments are 8 × 4 there.
+# A term of an 8 × 8 fragment is 64 multiply-adds for 4 loads of 16 bytes, and two blocks fit the
+# registers of a multiprocessor. In float64 a number takes two registers, so fragments are 8 × 4.
 LARGE = {("float32", levels): Tile("float32", 8, 8, 16, 16, 8, levels, 2) for levels in LEVELS} | {
     ("float64", levels): Tile("float64", 8, 4, 8, 16, 8, levels, 3) for levels in LEVELS
 }
 #: Half as wide, for a batch of up to 64.
 HALF = {("float32", levels): Tile("float32", 8, 8, 16, 8, 8, levels, 4) for levels in LEVELS}
-#: The neighbours that 16 bytes of float32 hold: of a row, or of a term.
+#: The unit that 16 bytes of float32 hold: neighbours along a row, or along a term.
 OF_ROW, OF_TERM = (1, 4), (4, 1)
-#: For a large C, where both operands can be loaded 16 bytes at once. 6 loads from shared memory
-#: do for 128 multiply-adds, but 128 sums to a thread leave registers for one block.
+#: For a large C, if both operands can be loaded 16 bytes at once. 6 loads from shared memory serve
+#: 128 multiply-adds, but with 128 sums per thread registers suffice for one block only.
 WIDE = {
     ("float32", levels): Tile(
         *("float32", 8, 16, 16, 16, 16, levels, 1), units=(OF_ROW, OF_ROW), spare=True
     )
     for levels in LEVELS
 }
-#: For few rows or columns, or few sums in all: more blocks, and less of a block outside C.
+#: For few rows or columns, or few sums: more blocks, and less of a block outside C.
 SMALL = {
     "float32": Tile("float32", 4, 4, 16, 8, 16, MOST_LEVELS, 4),
     "float64": Tile("float64", 4, 4, 16, 8, 16, MOST_LEVELS, 3),
@@ -215,7 +214,7 @@ NARROW = {
     "float32": Tile("float32", 8, 2, 16, 8, 16, MOST_LEVELS, 4),
     "float64": Tile("float64", 4, 2, 16, 8, 16, MOST_LEVELS, 3),
 }
-#: For one row, of which each thread has one sum. It is bound by the reading of B.
+#: For one row; each thread has one sum. Reading B is the bottleneck.
 ROW = {
     "float32": Tile("float32", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
     "float64": Tile("float64", 1, 1, 1, 128, 16, MOST_LEVELS, 4),
@@ -231,8 +230,8 @@ TILES = (
     ),
 )
 
-#: What part of a step's instructions are multiply-adds, on sm_90, by count of the machine code; in
-#: float64 they take two cycles each.
+#: The share of multiply-adds in a step's instructions, counted in sm_90 machine code; in float64
+#: they take two cycles each.
 SHARES = {
     "float32": {
         (128, 256): 0.92,
@@ -243,27 +242,26 @@ SHARES = {
     },
     "float64": {(64, 64): 0.5, (64, 32): 0.5, (64, 16): 0.5},
 }
-#: Multiply-adds that a multiprocessor begins in a cycle, and bytes that it is due of the
-#: second-level cache, in which operands are met again, and of memory, where workspace goes: about
-#: an H100's.
+#: Per cycle and multiprocessor, about as on an H100: multiply-adds begun, and its share of bytes
+#: from L2, where operands are met again, and from memory, where workspace goes.
 LANES, CACHE_BYTES, MEMORY_BYTES = 128, 20, 12
-#: Warps on a multiprocessor that hide each other's waits: two for each of its four schedulers.
+#: Warps that hide each other's latency on a multiprocessor: two for each of its four schedulers.
 ENOUGH_WARPS = 8
 
-#: A block of `merge`: sums side by side, segments of the parts of each sum, and levels of the tree
-#: in a segment, which is 2^31 parts at most.
+#: A block of `merge`: sums side by side, segments per sum, and levels of the tree in a segment,
+#: which has at most 2^31 parts.
 MERGE_SUMS, MERGE_SEGMENTS, MERGE_LEVELS = 32, 8, 32
 
-#: Blocks for each multiprocessor in one launch of a sum's parts, at least: with so many the end of
-#: a launch, where some multiprocessors have no block left, is short.
+#: The fewest blocks per multiprocessor in a launch of a sum's parts: with so many the end of a
+#: launch, where some multiprocessors are idle, is short.
 AT_ONCE = 8
 
-#: Threads of a block, and most blocks of a launch, where one number is computed after another.
+#: Threads of a block, and blocks of a launch at most, in elementwise kernels.
 EACH_THREADS, EACH_BLOCKS = 256, 1 << 12
 
 
 class Cut(NamedTuple):
-    """How a contraction is cut: into tiles, and each sum into parts of so many terms.
+    """How a contraction is cut into tiles, and each sum into parts of `part_terms` terms.
 
     Attributes
     ----------
@@ -285,7 +283,7 @@ def blocks_of(tile, rows, cols):
 
 
 def cycles(tile, levels, rows, cols, leaves, processors):
-    """What a cut takes, by its multiply-adds with those beyond C's edges, and its workspace."""
+    """The estimated cycles of a cut: its multiply-adds, also beyond C's edges, and workspace."""
     blocks, parts = blocks_of(tile, rows, cols), -(-leaves // (1 << levels))
     down, across = tile.shape
     computing = down * across / SHARES[tile.dtype][tile.shape] / LANES
@@ -303,9 +301,8 @@ def cut(dtype, rows, cols, terms, processors, wide=True):
 
     `wide` says whether `WIDE` may be taken.
 
-    A sum is cut into parts, aligned groups of leaves and so nodes of the rule's tree, where it is
-    longer than a block's tree or where there are not enough tiles to keep every multiprocessor
-    busy.
+    A sum is cut into parts if it is longer than a block's tree, or if there are too few tiles to
+    keep all multiprocessors busy. Parts are aligned groups of leaves, so nodes of the rule's tree.
     """
     leaves = max(1, -(-terms // LEAF))
     most = min(MOST_LEVELS, (leaves - 1).bit_length())

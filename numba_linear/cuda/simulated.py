@@ -1,6 +1,6 @@
-"""The words of `fragment.py` for Numba's CUDA simulator: the same, in NumPy.
+"""The operations of `fragment.py` for Numba's CUDA simulator, in NumPy.
 
-The simulator runs every thread of a block as a thread of Python. Addresses are the process's own.
+The simulator runs each thread of a block as a Python thread. Addresses are the process's own.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ def zero(tile):
 
 @functools.cache
 def places(tile):
-    """Where in two panels the first thread's rows and columns of each term are."""
+    """The first thread's rows and columns of each term, as places in two panels."""
     terms = np.arange(tile.turn)[:, None]
     rows = [tile.row(r) for r in range(tile.rows)]
     columns = [tile.column(c) for c in range(tile.columns)]
@@ -84,7 +84,7 @@ def kept(tile, partials, level):
 
 
 def inside(tile, rows, cols):
-    """The fragment's places in a tile of which no more than rows × cols exists."""
+    """The fragment's places in a tile of which only rows × cols exists."""
     for r in range(tile.rows):
         for c in range(tile.columns):
             if tile.row(r) < rows and tile.column(c) < cols:
@@ -109,7 +109,7 @@ def put(acc, c, row_stride, col_stride, rows, cols):
 
 
 def share_of(panel):
-    """Row, term and bytes within its unit of each number of a thread's share."""
+    """Row, term and bytes within its unit, for each number of a thread's share."""
     for v in range(panel.units):
         for n, (i, p) in enumerate(panel.within):
             yield v * panel.rows_at_once, i, p, n * np.dtype(panel.dtype).itemsize

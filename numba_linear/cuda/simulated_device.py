@@ -1,4 +1,4 @@
-"""The names of `device.py` for Numba's simulator, which has one device and does all at once."""
+"""The names of `device.py` for Numba's simulator, which has one device and never defers work."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

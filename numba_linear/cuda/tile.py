@@ -1,13 +1,14 @@
 """The kernel of the contraction: the summation rule on a tile of sums at once.
 
-A block of threads has a tile of C, each thread a fragment of it in registers. Panels of A and of B
-go through shared memory a few terms at a time, two of each, one to read while the next is filled:
+A block of threads has a tile of C, and each thread a fragment of it in registers. Panels of A and
+B go through shared memory, a few terms at a time. There are two of each: one is read while the
+other is filled:
 
     A: rows × terms  ──fetch──▶  registers  ──stash──▶  a panel of A, terms × rows     ─┐
                                                                                        outer ▶ acc
     B: cols × terms  ──fetch──▶  registers  ──stash──▶  a panel of B, terms × columns  ─┘
 
-What the tree keeps pending waits in the thread's own local memory.
+The tree's pending partial sums wait in the thread's local memory.
 """
 
 import functools
@@ -47,7 +48,7 @@ pending = device(rule.pending)
 
 
 def walk_of(panel: Panel):
-    """Where a thread's share of a panel begins; the rest lies whole passes of rows further."""
+    """Where a thread's share of a panel begins; the rest is whole passes of rows further."""
     (rows, terms), across = panel.unit, panel.threads_across
     down = panel.threads // across
 
@@ -55,7 +56,7 @@ def walk_of(panel: Panel):
     def walk(m, thread):
         """Row and term of the thread's first number.
 
-        Neighbouring threads take neighbours in memory: of a row, or of a term.
+        Neighbouring threads take neighbours in memory, along a row or along a term.
         """
         if rows == 1 and (terms > 1 or abs(m.col) < abs(m.row)):
             return int32(thread // across), int32(thread % across * terms)
@@ -79,13 +80,13 @@ def take_of(panel: Panel):
 
 
 def take_again_of(panel: Panel):
-    """The same where no register is left to keep the thread's place in the panel."""
+    """The same if no register is left to hold the thread's place in the panel."""
 
     walk, depth = walk_of(panel), panel.depth
 
     @device
     def take(whole, m, at, rows, terms, step):
-        """`rows` and `terms` are those of all threads together."""
+        """`rows` and `terms` are the block's, not the thread's."""
         if whole:
             return fetch(panel, at, m.row)
         i, p = walk(m, thread_again())
@@ -95,10 +96,10 @@ def take_again_of(panel: Panel):
 
 
 def place_of(tile: Tile):
-    """Which fragment of a tile is a thread's.
+    """Which fragment of a tile a thread has.
 
-    A warp has 4 × 8 of them, each quarter of it 2 × 4, so that the quarter's loads of 16 bytes
-    from a panel are 32 bytes of A and 64 of B, all in different banks.
+    A warp has 4 × 8 fragments, and each quarter of it 2 × 4. So the quarter's 16-byte loads are 32
+    bytes of A and 64 of B, all in different banks.
     """
     warps_across = tile.across // 8
     row_vector, column_vector = tile.row_vector, tile.column_vector
@@ -123,7 +124,7 @@ def contraction(tile: Tile):
     A_PITCH, B_PITCH = A.pitch, B.pitch
     DOWN, ACROSS = tile.shape
     DEPTH, STEPS = tile.depth, LEAF // tile.depth
-    # Shared memory is a panel of A and one of B, and the same again.
+    # Shared memory holds a panel of A and one of B, twice.
     B_START, OTHER = A.numbers, A.numbers + B.numbers
     walk_a, walk_b = walk_of(A), walk_of(B)
     take_a, take_b = take_of(A), take_of(B)
@@ -142,7 +143,7 @@ def contraction(tile: Tile):
         a, b : Matrix
             Rows × terms and columns × terms. An A at address 0 is all ones.
         c : Matrix
-            Rows × columns. Each part of the terms has a C of its own, `part_bytes` from the one
+            Rows × columns. Each part of the terms has a C of its own, `part_bytes` after the one
             before.
         bias : Matrix
             Rows × columns, at address 0 for none.
@@ -169,7 +170,7 @@ def contraction(tile: Tile):
             a_at, a_row, a_col = one(A), int64(0), int64(0)
         a = Matrix(a_at, a_row, a_col)
 
-        # The thread's share of A's panels and of B's: from where, how much of it, and to where.
+        # The thread's share of A's panels and of B's: where from, how much, and where to.
         i, p = walk_a(a, thread)
         a_at, a_next = from_number(a, row + i, term + p).at, DEPTH * a.col
         a_rows, a_terms, a_into = int32(rows - i), int32(terms - p), int32(p * A_PITCH + i)
@@ -177,7 +178,7 @@ def contraction(tile: Tile):
         b_at, b_next = from_number(b, col + i, term + p).at, DEPTH * b.col
         b_rows, b_terms, b_into = int32(cols - i), int32(terms - p), int32(p * B_PITCH + i)
         b_into = int32(b_into + B_START)
-        # Its fragment's rows of A's panels and columns of B's.
+        # The fragment's rows in A's panels, and its columns in B's.
         down, across = place(thread)
         a_from, b_from = down, int32(across + B_START)
 
@@ -193,7 +194,7 @@ def contraction(tile: Tile):
 
         final = (max(terms, 1) - 1) // LEAF
         acc = zero(tile)
-        panel = int32(0)  # 0 or OTHER, where the panels begin that are read
+        panel = int32(0)  # 0 or OTHER: where the panels being read begin
         for q in range(final + 1):
             acc = zero(tile)
             end = int32(min(steps, int32((q + 1) * STEPS)))

@@ -1,4 +1,4 @@
-"""The words of the kernels, for a GPU or for Numba's simulator, and how kernels are compiled."""
+"""The kernels' operations, for a GPU or for Numba's simulator, and how kernels are compiled."""
 
 import importlib
 from typing import Any
@@ -19,7 +19,7 @@ else:
     int32, int64 = types.int32, types.int64
 
 NUMBA_TYPES = {"float32": types.float32, "float64": types.float64}
-#: What kernels are given.
+#: Types of the kernels' arguments.
 INT, FLOAT = types.int64, types.float64
 MATRIX = types.NamedUniTuple(types.int64, len(Matrix._fields), Matrix)
 
@@ -50,6 +50,6 @@ def device(function):
 
 
 def kernel(name, threads, blocks, types, shared_bytes=0):
-    """A kernel of that name for blocks of so many threads, so many of them at once."""
+    """A kernel for blocks of `threads` threads, `blocks` of which fit a multiprocessor at once."""
     jit = cuda.jit if config.ENABLE_CUDASIM else lambda function: function
     return lambda function: Kernel(name, jit(function), threads, blocks, types, shared_bytes)
