@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 1 where a check failed, 2 where the input was wrong.
+        The exit code: 0, 1 if a check failed, or 2 if the input was wrong.
     """
     options = _parser().parse_args(argv)
     try:
@@ -150,7 +150,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not N or N,N") from None
 
 
-# Each command is imported when it is run, so that one needs nothing of the others.
+# Each command is imported when it runs, so that none needs the others' packages.
 
 
 def _verify(options: argparse.Namespace) -> bool:
@@ -215,10 +215,10 @@ def _everything(options: argparse.Namespace) -> bool:
 def _stop(signal_number: int, frame: object) -> None:
     """End the process at once.
 
-    A KeyboardInterrupt would not do: raised while LLVM calls back into Python, it is printed and
-    forgotten, and everything goes on.
+    A KeyboardInterrupt is not enough: raised while LLVM calls back into Python, it is printed and
+    ignored, and the command goes on.
     """
-    # What was interrupted may be a write to the same buffer, and nobody may be left to read it.
+    # The interrupted code may be writing to the same buffer, or the reader may have gone.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os.write(2, b"\nstopped\n")
@@ -226,8 +226,8 @@ def _stop(signal_number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    # Where Ctrl-C is ignored, as in a shell's background, it stays so. In a thread, as of runpy's
-    # caller, there is none.
+    # If Ctrl-C is ignored, as in a shell's background, it stays so. A thread, as of a caller of
+    # runpy, cannot set a handler.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGINT, _stop)

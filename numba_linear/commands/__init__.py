@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """What was asked for can not be done; the message says why and what is expected."""
+    """A request that cannot be fulfilled; the message says why and what is expected."""
 
 
 def counted(count: int, noun: str) -> str:

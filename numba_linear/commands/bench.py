@@ -17,10 +17,10 @@ from numba_linear.cpu.launch import missing_threads
 
 DTYPES = ("float32", "float64")
 
-#: Seconds for each cell in the quick profile, and in the full one unless told otherwise.
+#: Default seconds for each cell, in the quick profile and in the full one.
 QUICK, FULL = 0.1, 0.4
 
-#: Environment variables by which a contestant is set.
+#: Prefixes of environment variables that configure a contestant.
 SET = ("NUMBA_", "OPENBLAS_", "MKL_", "ONEDNN_", "OMP_", "GOMP_", "KMP_")
 
 
@@ -43,15 +43,15 @@ def run(
         Numbers of threads; by default 1 and all.
     dtypes : sequence of str
     seconds : float
-        For each cell.
+        The time for each cell.
     json_file, plot_file : Path, optional
-        Where to write all times, and where to draw the ratios.
+        Files for all times and for a plot of the ratios.
     device : {"cpu", "cuda"}
 
     Raises
     ------
     UserError
-        If a group, number of threads or device does not exist, or a file can not be written.
+        If a group, number of threads or device does not exist, or a file cannot be written.
     """
     groups = CUDA_GROUPS if device == "cuda" else GROUPS
     for name in names or ():
@@ -77,7 +77,7 @@ def run(
         for name in dict.fromkeys(names or groups)
         for count in dict.fromkeys(threads or (1, most))
         for dtype in dtypes
-        # By default each group is measured on the numbers of threads it is meant for.
+        # By default a group is measured on the numbers of threads that it is meant for.
         if threads or groups[name].allows(count)
     ]
     facts = _facts() | (cuda.facts() if device == "cuda" else {})
@@ -113,7 +113,7 @@ def _most_threads() -> int:
 
 
 def _facts() -> dict[str, str]:
-    """What the ratios depend on: machine, versions, and what is known of the peers' insides."""
+    """What the ratios depend on: machine, versions, and the peers' libraries."""
     facts = info.versions("numba_linear", "numba", "numpy", "torch") | info.threads()
     if peers.installed("threadpoolctl"):
         from threadpoolctl import threadpool_info
@@ -125,7 +125,7 @@ def _facts() -> dict[str, str]:
         )
     else:
         facts["BLAS"] = "its threads could not be set: threadpoolctl is not installed"
-    # OPENBLAS_CORETYPE above all: set by hand where OpenBLAS takes a new processor for an old one.
+    # Above all OPENBLAS_CORETYPE, set by users if OpenBLAS takes a new processor for an old one.
     settings = [
         f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith(SET)
     ]
@@ -141,7 +141,7 @@ def _facts() -> dict[str, str]:
 
 
 def _measure(tables: Iterable[Table], facts: dict[str, str], seconds: float) -> list[Cell]:
-    """Measure and print each table, row by row as it comes."""
+    """Measure each table, and print each row when it is ready."""
     print("bench: several in turn, the least time of each; a ratio above 1 is in our favour")
     info.print_facts(facts)
     cells: list[Cell] = []
@@ -189,7 +189,7 @@ def _measure_table(table: Table, seconds: float) -> list[Cell]:
 
 
 def _summary(cells: Sequence[Cell]) -> tuple[float | None, Cell | None]:
-    """The geometric mean of the steady ratios, and the cell with the smallest; None of none."""
+    """The geometric mean of the steady ratios, and the worst cell; None if no ratio is steady."""
     steady = [cell for cell in cells if cell.steady]
     if not steady:
         return None, None

@@ -1,4 +1,4 @@
-"""The ``train --dask`` command: a classifier trained by workers, to the bits of one machine."""
+"""The ``train --dask`` command: workers train a classifier to the bits of one machine."""
 
 import hashlib
 import sys
@@ -15,10 +15,10 @@ STEPS = 40
 RATE, MOMENTUM = np.float32(0.05), np.float32(0.9)
 WORKERS = 2
 
-#: What the digits must reach on samples that training never saw.
+#: The accuracy that the digits must reach on samples kept apart.
 ACCURACY = 0.9
 
-#: Samples of a chunk: no multiple of 256, so that every chunk cuts leaves of the sums.
+#: Samples of a chunk: not a multiple of 256, so that every chunk cuts leaves of the sums.
 CHUNK = 300
 
 
@@ -30,9 +30,9 @@ class State(NamedTuple):
 
 
 def step(calls: Any, x: Any, target: Any, state: State) -> State:
-    """One step of descent on the whole batch, half the squared error its loss.
+    """One step of gradient descent on the whole batch; the loss is half the squared error.
 
-    `calls` is `numba_linear` or `numba_linear.dask`, x and target arrays of that.
+    `calls` is `numba_linear` or `numba_linear.dask`; x and target are arrays of that kind.
     """
     w1, b1, w2, b2 = state.network
     hidden = calls.forward(x, w1, b1)
@@ -54,7 +54,7 @@ def run(path: Path | None = None) -> bool:
     Parameters
     ----------
     path : Path, optional
-        The data. By default the bundled digits, of which an accuracy is demanded as well.
+        The data. By default the bundled digits, which must reach an accuracy as well.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def run(path: Path | None = None) -> bool:
 
     network = train.initial(data)
     start = State(network, train.Network(*map(np.zeros_like, network)))
-    # The whole training is one graph: the weights after a step are what the next is given.
+    # The whole training is one graph: each step takes the weights of the one before.
     lazy = State(*(train.Network(*map(da.from_array, part)) for part in start))
     x_chunks, target_chunks = (da.from_array(a, chunks=(samples, -1)) for a in (data.x, target))
     for _ in range(STEPS):

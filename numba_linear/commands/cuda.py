@@ -1,4 +1,4 @@
-"""What ``--device cuda`` needs: the calls on the GPU, and the peers there."""
+"""The calls and the peers on the GPU, for ``--device cuda``."""
 
 import timeit
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from numba_linear.commands.timing import Contestant
 #: `forward`, `grad_input`, `grad_weight`, `grad_bias` and `backward`.
 Calls = tuple[Callable[..., Any], ...]
 
-#: Stands for the number of threads where a GPU is measured.
+#: Stands in for the number of threads if a GPU is measured.
 GPU = 0
 
-#: Calls between two waits for the GPU, which alone would take longer than a small call.
+#: Calls between two waits for the GPU. A wait takes longer than a small call.
 CALLS = 16
 
 
 def check() -> None:
-    """Raise a UserError where no GPU can be used."""
+    """Raise a UserError if no GPU can be used."""
     from numba_linear.cuda.layer import CudaUnavailableError, engine
 
     try:
@@ -36,7 +36,7 @@ def calls() -> Calls:
 
 
 def name() -> str:
-    """The current device's."""
+    """The current device's name."""
     from numba import cuda
 
     device = cuda.get_current_device()
@@ -72,7 +72,7 @@ def facts() -> dict[str, str]:
 
 
 def vendors(operation: str, shape: peers.Shape, dtype: str, threads: int) -> list[Contestant]:
-    """The package, and cuBLAS through PyTorch and CuPy, as far as they are installed."""
+    """The package, and cuBLAS through PyTorch and CuPy if they are installed."""
     from numba import cuda
 
     import numba_linear.cuda
@@ -103,7 +103,7 @@ def vendors(operation: str, shape: peers.Shape, dtype: str, threads: int) -> lis
 def _timed(
     name: str, statement: str, names: dict[str, Any], wait: Callable[[], None]
 ) -> Contestant:
-    """A contestant that is one line of Python, timed until the GPU has done all of its calls."""
+    """A contestant of one line of Python, timed until the GPU has finished its calls."""
     timer = timeit.Timer(statement, globals=dict(names))
 
     def run(count: int) -> float:

@@ -1,4 +1,4 @@
-"""Labelled samples from an .npz or .csv file, and what is wrong with a file not as expected."""
+"""Labelled samples from an .npz or .csv file, and errors that say what is wrong with the file."""
 
 import csv
 import zipfile
@@ -17,11 +17,11 @@ from numba_linear.commands.integers import permutation
 #: The bundled handwritten digits; digits.txt beside them names source and licence.
 DIGITS = Path(__file__).parents[1] / "data" / "digits.npz"
 
-#: Fewer samples leave nothing to train on or nothing to test with.
+#: With fewer samples there would be nothing to train on or to test with.
 MIN_SAMPLES = 8
 
-#: Standardised features are cut off here, on both sides: a pixel that is white in nearly every
-#: image is else up to 42 standard deviations away where it is not, and rules that sample.
+#: Standardised features are clipped here, on both sides. Otherwise a pixel that is white in nearly
+#: every image is up to 42 standard deviations off where it is not, and dominates that sample.
 CUTOFF = 3
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -34,13 +34,13 @@ class Dataset:
     Attributes
     ----------
     x, x_test : array of float32, shape (samples, features)
-        Each feature less its mean, divided by its deviation, no farther than `CUTOFF` from 0.
+        Each feature minus its mean, divided by its deviation, clipped to ±`CUTOFF`.
     y, y_test : array of int64, shape (samples,)
         The class of each sample, an index into `labels`.
     labels : array of int64
         The labels of the classes, ascending.
     mean, deviation : array of float64, shape (features,)
-        Of the training part; a deviation of 1 where a feature is constant.
+        Those of the training part; a constant feature has deviation 1.
     """
 
     x: NDArray[np.float32]
@@ -58,7 +58,7 @@ def load(path: Path) -> Dataset:
     Raises
     ------
     UserError
-        Naming the file, the place in it, and what was expected there.
+        With the file, the place in it, and what was expected there.
     """
     try:
         x, labels = _read(path)
@@ -68,7 +68,7 @@ def load(path: Path) -> Dataset:
     order = permutation(0, len(x))
     test, train = np.split(order, [len(x) // 4])
     mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
-    # A constant column has no deviation, but rounding may leave a tiny one that would blow it up.
+    # Rounding may leave a constant column a tiny deviation, division by which would blow it up.
     deviation[deviation <= 1e-12 * np.abs(mean)] = 1
     x = ((x - mean) / deviation).clip(-CUTOFF, CUTOFF).astype(np.float32)
     return Dataset(x[train], y[train], x[test], y[test], classes, mean, deviation)
@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return x, y.astype(np.int64)
 
 
-#: The place of a value in its file, in words: of a feature, or of the label where column is -1.
+#: The place in its file, in words, of a feature, or of the label if column is -1.
 Place = Callable[[int, int], str]
 Numbers = tuple[NDArray[np.float64], NDArray[np.float64], Place]
 

@@ -1,4 +1,4 @@
-"""What ``bench`` measures, group by group, and what comes of it, cell by cell."""
+"""What ``bench`` measures, group by group, and its results, cell by cell."""
 
 import statistics
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from numba_linear.commands import counted, cuda, peers, tiny
 from numba_linear.commands.peers import ACCUMULATE, FORWARD_BACKWARD, FORWARD_STORED, Shape
 from numba_linear.commands.timing import Contestant
 
-#: The package's calls, and after them what they are held against, for an operation, a shape, a
-#: dtype and a number of threads.
+#: The contestants for an operation, a shape, a dtype and a number of threads: the package, then
+#: its peers.
 Contest = Callable[[str, Shape, str, int], list[Contestant]]
 
 LAYER = ("forward", "grad_input", "grad_weight")
@@ -41,16 +41,16 @@ class Group:
     Attributes
     ----------
     ratio : str
-        What the table's numbers are, in words.
+        The meaning of the table's numbers, in words.
     shapes : tuple of (K, n, m)
     operations : tuple of str
     contest : callable
     quick : tuple of (K, n, m)
-        The shapes that stand for the group in the quick profile.
+        The shapes of the quick profile.
     threads : {"any", "one", "many"}
-        The numbers of threads for which the group has a meaning.
+        The numbers of threads for which the group is meaningful.
     needs : str, optional
-        A package without which there is nothing to compare with.
+        The package to compare with.
     """
 
     ratio: str
@@ -62,11 +62,11 @@ class Group:
     needs: str | None = None
 
     def allows(self, threads: int) -> bool:
-        """Whether the group has a meaning for a number of threads."""
+        """Whether the group is meaningful for a number of threads."""
         return self.threads == "any" or (self.threads == "one") == (threads == 1)
 
     def obstacle(self, threads: int) -> str | None:
-        """Why the group can not be measured on a number of threads; None if it can."""
+        """Why the group cannot be measured on a number of threads; None if it can."""
         if not self.allows(threads):
             return f"it is for {'one thread' if self.threads == 'one' else 'several threads'}"
         if self.needs and not peers.installed(self.needs):
@@ -195,21 +195,21 @@ class Table(NamedTuple):
 
     @property
     def kind(self) -> Group:
-        """Its group's, on the CPU or on the GPU."""
+        """Its group, on the CPU or on the GPU."""
         return (CUDA_GROUPS if self.threads == cuda.GPU else GROUPS)[self.group]
 
     @property
     def title(self) -> str:
-        """What tells the table from others."""
+        """The table's title, which tells it from others."""
         if self.threads == cuda.GPU:
             return f"{self.group}, {self.dtype}, GPU"
         return f"{self.group}, {self.dtype}, {counted(self.threads, 'thread')}"
 
 
-#: A time is steady if half of its rounds come so near to the least.
+#: A time is steady if half of its rounds are within this factor of the least.
 SPREAD = 1.5
 
-#: With more cores than that lent to others, a call on all threads waits for the scheduler: by
+#: If other programs keep more cores busy, a call on all threads waits for the scheduler: for
 #: milliseconds, and in every round alike.
 BUSY = 0.3
 
@@ -243,11 +243,11 @@ class Cell:
 
     @property
     def spread(self) -> float:
-        """The median round / the least, of the two whose ratio it is: the larger of both."""
+        """The median round / the least: the larger of those of the ratio's two contestants."""
         two = (next(iter(self.times.values())), self.times[self.best])
         return max(statistics.median(rounds) / min(rounds) for rounds in two)
 
     @property
     def steady(self) -> bool:
-        """Whether the ratio says something of the contestants, and not of the machine."""
+        """Whether the ratio is about the contestants and not about the machine."""
         return self.spread <= SPREAD and (self.table.threads <= 1 or self.busy <= BUSY)

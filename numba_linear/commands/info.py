@@ -1,4 +1,4 @@
-"""The ``info`` command: what stands behind a result or a report of a fault."""
+"""The ``info`` command: versions, machine and settings, for results and bug reports."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ from numba_linear.cpu.launch import missing_threads
 
 
 def run() -> None:
-    """Print versions and what the engine says of itself on this machine."""
+    """Print versions and the engine's settings on this machine."""
     from numba_linear.cpu.machine import describe
     from numba_linear.jit.private import pipeline
     from numba_linear.jit.resident import cache_state
@@ -43,7 +43,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def threads() -> dict[str, str]:
-    """The number of threads and the layer that starts them, which has no name before a start."""
+    """The number of threads, and the layer that starts them, which has no name until then."""
     reason = missing_threads()
     if reason:
         return {"threads": "1", "threading layer": f"none can be started: {reason}"}
@@ -80,7 +80,7 @@ class BusyCores:
         clocks = time.process_time(), time.perf_counter()
         if not self.STAT.exists():
             return clocks
-        # The first line: user, nice, system, idle, iowait, …, in ticks of all cores together.
+        # The first line: user, nice, system, idle, iowait, …, in ticks, summed over all cores.
         ticks = [int(word) for word in self.STAT.read_text().split("\n", 1)[0].split()[1:9]]
         return sum(ticks), ticks[3] + ticks[4], *clocks
 
@@ -93,7 +93,7 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's name, which `platform` does not tell on Linux."""
+    """The processor's name, which `platform` does not know on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         name = re.search(

@@ -1,7 +1,7 @@
 """Numbers made from integers alone, the same on every machine and with every version of NumPy.
 
-The streams of a random generator may change between versions. SplitMix64 is ten operations on
-64-bit integers, and an integer of 24 or 53 bits is a float32 or a float64 exactly.
+A random generator's streams may change between versions. SplitMix64 is ten operations on 64-bit
+integers, and an integer of 24 or 53 bits is exactly a float32 or float64.
 """
 
 import numpy as np
@@ -27,5 +27,5 @@ def floats(seed: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.fl
 
 
 def permutation(seed: int, count: int) -> NDArray[np.intp]:
-    """The numbers 0 to count - 1 in an order that follows from the seed alone."""
+    """The numbers 0 to count - 1 in an order that depends on the seed alone."""
     return np.argsort(integers(seed, count), kind="stable")

@@ -1,4 +1,4 @@
-"""Standard output as the commands find it: in any encoding, full, or with no reader left."""
+"""Standard output for the commands: in any encoding, on a full disk, or with no reader left."""
 
 import codecs
 import contextlib
@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 
-#: What is written for a character that the encoding does not have; for others, Python's escape.
+#: Replacements for characters that the encoding lacks; for others, Python's escape.
 INSTEAD = {"→": "->", "×": "x", "…": "..."}
 
-#: What a shell reports of a program that its reader left, 128 and SIGPIPE's number.
+#: A shell's status of a program whose reader has gone: 128 and SIGPIPE's number.
 LEFT = 141
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of codecs that writes what the encoding has instead."""
+    """A codec error handler that writes replacements which the encoding has."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     characters = error.object[error.start : error.end]
@@ -30,12 +30,12 @@ codecs.register_error("numba_linear.plain", plain)
 
 @contextlib.contextmanager
 def any_output() -> Iterator[None]:
-    """Run a whole command whatever standard output is.
+    """Run a whole command, whatever standard output is.
 
     Raises
     ------
     SystemExit
-        With the status `LEFT` where the reader has gone, and 2 where nothing more can be written.
+        With the status `LEFT` if the reader has gone, and 2 if nothing more can be written.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="numba_linear.plain")
@@ -44,7 +44,7 @@ def any_output() -> Iterator[None]:
             yield
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # what fails, fails here and not while Python ends
+                sys.stdout.flush()  # fail here and not while Python exits
     except BrokenPipeError:
         _drop()
         raise SystemExit(LEFT) from None
@@ -55,5 +55,5 @@ def any_output() -> Iterator[None]:
 
 
 def _drop() -> None:
-    """Send nowhere what standard output still holds, which Python would write when it ends."""
+    """Discard what standard output still holds, which Python would write at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

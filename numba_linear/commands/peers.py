@@ -1,4 +1,4 @@
-"""What the package is held against: NumPy and PyTorch, `np.dot` in @njit, the machine's limit."""
+"""The package's peers: NumPy and PyTorch, `np.dot` in @njit, the machine's limit."""
 
 import functools
 import importlib.util
@@ -15,12 +15,12 @@ from numba_linear.commands.integers import floats
 from numba_linear.commands.timing import Contestant
 
 FORWARD_BACKWARD = "forward + backward"
-#: With the weight stored as `np.dot` is given it.
+#: With the weight stored as for `np.dot`.
 FORWARD_STORED = "forward, w = wt.T"
-#: A micro-batch's gradients of W and b, added to sums that are there.
+#: Add a micro-batch's gradients of W and b to existing sums.
 ACCUMULATE = "accumulate"
 
-#: Samples after which an accumulator starts anew.
+#: Samples after which an accumulator starts again.
 ROOM = 2048
 
 OURS = {
@@ -60,7 +60,7 @@ def installed(package: str) -> bool:
 
 
 def set_threads(threads: int) -> None:
-    """Give every contestant the same number of threads, as far as there is a way to."""
+    """Give every contestant the same number of threads, as far as possible."""
     numba.set_num_threads(threads)
     if installed("scipy"):
         import scipy.linalg.cython_blas  # noqa: F401  its own OpenBLAS, behind np.dot in @njit
@@ -75,7 +75,7 @@ def set_threads(threads: int) -> None:
 
 
 def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """The package, NumPy and, where it is installed, PyTorch."""
+    """The package, NumPy and, if installed, PyTorch."""
     arrays = operands(shape, dtype)
     found = [_ours(operation, arrays), _timed("numpy", NUMPY[operation], arrays)]
     if installed("torch"):
@@ -84,7 +84,7 @@ def vendors(operation: str, shape: Shape, dtype: str, threads: int) -> list[Cont
 
 
 def accumulating(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """`accumulate`, and what adds up a micro-batch's gradients in NumPy and PyTorch."""
+    """`accumulate`, and the same in NumPy and PyTorch."""
     arrays = operands(shape, dtype)
     _, n, m = shape
     sums = {"dw": _aligned((m, n), dtype), "db": _aligned((m,), dtype)}
@@ -97,7 +97,7 @@ def accumulating(operation: str, shape: Shape, dtype: str, threads: int) -> list
 
 
 def _accumulate(arrays: dict[str, Any]) -> Contestant:
-    """Micro-batch after micro-batch, as far as there is room, and from the start again."""
+    """Add micro-batches while there is room, then start again."""
     room = max(ROOM, arrays["K"])
     acc = numba_linear.accumulator(arrays["w"], room)
     add = _timed("numba_linear", OURS[ACCUMULATE], vars(numba_linear) | arrays | {"acc": acc})
@@ -121,7 +121,7 @@ def autograd(operation: str, shape: Shape, dtype: str, threads: int) -> list[Con
 
 
 def compiled(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """`forward` in a compiled loop, and the best to be done there with `np.dot`."""
+    """`forward` in a compiled loop, and the fastest way there with `np.dot`."""
     arrays = operands(shape, dtype)
     x, w, b = arrays["x"], arrays["w"], arrays["b"]
     wt = _aligned(w.T.shape, dtype)
@@ -144,7 +144,7 @@ def compiled(operation: str, shape: Shape, dtype: str, threads: int) -> list[Con
 
 
 def limit(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """The package, and the time that its multiply-adds alone would take."""
+    """The package, and the time of its multiply-adds alone."""
     from numba_linear.cpu.limit import flops
 
     def multiply_adds(count: int) -> float:
@@ -154,7 +154,7 @@ def limit(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contes
 
 
 def one_thread(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """The package on several threads, and the package on one."""
+    """The package on several threads, and on one."""
     run = _ours(operation, operands(shape, dtype)).run
     return [
         Contestant("numba_linear", run, lambda: numba.set_num_threads(threads)),
@@ -169,8 +169,8 @@ def _ours(operation: str, arrays: dict[str, Any]) -> Contestant:
 def _torch(operation: str, arrays: dict[str, Any]) -> Contestant:
     import torch
 
-    # Without autograd no tensor asks for a gradient, so PyTorch records nothing; `no_grad` beside
-    # that made no difference.
+    # Without autograd no tensor requires a gradient, so PyTorch records nothing: `no_grad` made no
+    # difference.
     trained = operation == FORWARD_BACKWARD
     tensors = {
         name: torch.from_numpy(array).requires_grad_(trained and name != "g")
@@ -182,14 +182,14 @@ def _torch(operation: str, arrays: dict[str, Any]) -> Contestant:
 
 
 def _timed(name: str, statement: str, names: dict[str, Any]) -> Contestant:
-    """A contestant that is one line of Python; `timeit` adds nothing to it but the loop."""
-    # A copy, for timeit leaves names of its own in it.
+    """A contestant of one line of Python; `timeit` adds only the loop."""
+    # A copy, since timeit adds names of its own.
     return Contestant(name, timeit.Timer(statement, globals=dict(names)).timeit)
 
 
 @functools.lru_cache(maxsize=1)
 def operands(shape: Shape, dtype: str) -> dict[str, Any]:
-    """x, w, b, g and K of a layer, the arrays C-contiguous; kept while a shape is measured."""
+    """x, w, b, g and K of a layer, C-contiguous; kept while a shape is measured."""
     K, n, m = shape
     shapes = {"x": (K, n), "w": (m, n), "b": (m,), "g": (K, m)}
     arrays: dict[str, Any] = {"K": K}
@@ -200,7 +200,7 @@ def operands(shape: Shape, dtype: str) -> dict[str, Any]:
 
 
 def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An uninitialised array that starts at a multiple of 64 bytes, as PyTorch's own do."""
+    """An uninitialised array aligned to 64 bytes, as PyTorch's own are."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64

@@ -1,4 +1,4 @@
-"""The picture of ``bench --plot``: a panel to a table, a dot to a ratio, faint if it is noise."""
+"""The picture of ``bench --plot``: a panel per table and a dot per ratio, faint if not steady."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from numba_linear.commands import UserError
 from numba_linear.commands.groups import GROUPS, LAYER, Cell, Table
 from numba_linear.commands.peers import FORWARD_BACKWARD, FORWARD_STORED, installed
 
-#: Okabe and Ito's colours, which colour-blind readers tell apart, each with a shape of its own.
+#: Okabe and Ito's colours, which colour-blind readers can tell apart, each with its own marker.
 MARKS: dict[str, dict[str, Any]] = {
     operation: {"color": color, "marker": marker, "linestyle": "none", "markersize": 5}
     for operation, color, marker in zip(
@@ -19,12 +19,12 @@ MARKS: dict[str, dict[str, Any]] = {
     )
 }
 
-#: Inches: the names of shapes, a panel's width, a row of it, and what is above and below its rows.
+#: Inches: the shapes' names, a panel's width, a row's height, and the space around a panel's rows.
 LABELS, WIDTH, ROW, MARGIN = 1.2, 2.8, 0.22, 0.75
 
 
 def check(path: Path) -> None:
-    """Raise `UserError` if no picture can be drawn into a file of this name."""
+    """Raise `UserError` if no picture can be written to a file of this name."""
     if not installed("matplotlib"):
         raise UserError("--plot needs matplotlib, which is not installed: pip install matplotlib")
     from matplotlib.backend_bases import FigureCanvasBase

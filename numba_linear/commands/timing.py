@@ -1,4 +1,4 @@
-"""Several contestants timed in turn, so that what the machine does meanwhile hits all alike."""
+"""Several contestants timed in turn, so that disturbances hit all alike."""
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -26,21 +26,21 @@ class Contestant(NamedTuple):
     prepare: Callable[[], None] = _nothing
 
 
-#: The shortest time taken by itself. The clock ticks in tens of nanoseconds.
+#: The shortest single measurement. The clock ticks in tens of nanoseconds.
 SHORTEST = 20e-6
 
-#: A turn goes on for so long if the time allows. Helper threads of the contestant before keep
-#: spinning for some milliseconds, and with them gone the minimum is a contestant's own.
+#: Length of a turn, if the time allows. The last contestant's helper threads spin for some
+#: milliseconds; after that the minimum is a contestant's own.
 TURN = 30e-3
 
 MIN_ROUNDS = 5
 
-#: On several threads a turn begins with so many seconds unmeasured. OpenBLAS's helper threads spin
-#: for 2²⁶ cycles after a call, and whoever uses the cores meanwhile waits whole time slices: at
-#: (256, 512, 512) forward takes 4.7 ms after a NumPy product, and 0.6 ms without one.
+#: On several threads a turn begins with so many unmeasured seconds. OpenBLAS's helper threads spin
+#: for 2²⁶ cycles after a call, and others wait whole time slices for the cores: (256, 512, 512)
+#: forward takes 4.7 ms after a NumPy product, and 0.6 ms without one.
 SETTLE = 0.12
 
-#: There are fewer rounds for it.
+#: The fewest rounds then.
 SETTLED_ROUNDS = 3
 
 
@@ -66,14 +66,14 @@ def measure(
     contestants : sequence of Contestant
     seconds : float
         How long to measure, in all. There are at least `MIN_ROUNDS` rounds, however long they
-        take, and on several threads `SETTLED_ROUNDS`.
+        take, or on several threads `SETTLED_ROUNDS`.
     threads : int
-        How many the contestants use: with several each runs `SETTLE` seconds before its turn.
+        The contestants' threads. With several, each runs `SETTLE` seconds before its turn.
 
     Returns
     -------
     dict
-        From a contestant's name to its times: the least of each round.
+        Each contestant's times, by name: the least of each round.
     """
     calls = {}
     for contestant in contestants:
@@ -98,6 +98,6 @@ def measure(
             while perf_counter() < turn_end:
                 least = min(least, contestant.run(count))
             times[contestant.name].append(least / count)
-        # So that none always comes after the same one.
+        # So that no contestant always follows the same one.
         order.append(order.pop(0))
     return times

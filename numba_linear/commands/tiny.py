@@ -1,4 +1,4 @@
-"""Small layers in compiled code, beside the loops that a user would write there, and `np.dot`."""
+"""Small layers in compiled code, beside a user's own loops and `np.dot`."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -13,8 +13,8 @@ from numba_linear.commands.timing import Contestant
 
 
 def contest(operation: str, shape: Shape, dtype: str, threads: int) -> list[Contestant]:
-    """The package, plain loops and, where it can do the operation, `np.dot`; all into arrays that
-    are there, and one sample without a batch."""
+    """The package, plain loops and, where it can do the operation, `np.dot`. All write to existing
+    arrays, and a single sample has no batch."""
     arrays = operands(shape, dtype)
     x, w, b, g = (arrays[name] for name in "xwbg")
     wt = np.ascontiguousarray(w.T)

@@ -1,5 +1,5 @@
-"""The ``train`` command: a two-layer classifier, trained inside one @njit function; whole batches
-at a time, or a few samples, to the same bits."""
+"""The ``train`` command: a two-layer classifier, trained inside one @njit function, by whole
+batches or by a few samples at a time, to the same bits."""
 
 import hashlib
 import math
@@ -22,16 +22,16 @@ EPOCHS = 20
 RATE = np.float32(0.02)
 MOMENTUM = np.float32(0.9)
 
-#: What the digits must reach on samples that training never saw.
+#: The accuracy that the digits must reach on samples kept apart.
 ACCURACY = 0.96
 
-#: Multiply-adds in one compiled call. Compiled code does not see Ctrl-C, so it comes back to
-#: Python several times a second.
+#: Multiply-adds in one compiled call. Compiled code does not see Ctrl-C, so it returns to Python
+#: several times a second.
 CALL = 2**28
 
 
 class Network(NamedTuple):
-    """Weights and biases of both layers; their velocities are kept in another of these."""
+    """Weights and biases of both layers; another one holds their velocities."""
 
     w1: NDArray[np.float32]
     b1: NDArray[np.float32]
@@ -66,15 +66,15 @@ def train(x, labels, order, network, velocity):
         second = backward(g2, active, network.w2)
         g1 = second.input
         relu(g1, hidden)
-        first = backward(g1, batch, None)  # nobody wants the ∂L/∂x of the first layer
+        first = backward(g1, batch, None)  # the first layer needs no ∂L/∂x
         descend(network, velocity, first, second)
     return total
 
 
 @njit
 def train_by_few(x, labels, order, network, velocity, few):
-    """The same with `few` samples at a time, whose gradients are accumulated: no more of a batch
-    is held, and the weights end with the same bits."""
+    """The same with `few` samples at a time, whose gradients are accumulated. Only these are held,
+    and the weights end with the same bits."""
     total = 0.0
     sums1, sums2 = accumulator(network.w1, BATCH), accumulator(network.w2, BATCH)
     for start in range(0, len(order), BATCH):
@@ -96,8 +96,8 @@ def train_by_few(x, labels, order, network, velocity, few):
 
 @njit
 def losses(batch, labels, network):
-    """Both layers: the first's results without and with the ReLU, ∂L/∂y of the second, and the
-    sum of the samples' losses."""
+    """Both layers: the first's results before and after the ReLU, ∂L/∂y of the second, and the sum
+    of the samples' losses."""
     hidden = forward(batch, network.w1, network.b1)
     active = hidden.copy()
     relu(active, hidden)
@@ -117,7 +117,7 @@ def descend(network, velocity, first, second):
 
 @njit
 def relu(values, hidden):
-    """Set to 0 what belongs to a hidden unit that is not active; in place."""
+    """Set the values of inactive hidden units to 0, in place."""
     for k in range(hidden.shape[0]):
         for i in range(hidden.shape[1]):
             if hidden[k, i] <= 0:
@@ -126,10 +126,10 @@ def relu(values, hidden):
 
 @njit
 def cross_entropy(y, labels):
-    """The sum over the batch of -log softmax(y) at the label; y becomes the gradients ∂L/∂y."""
+    """The batch's sum of -log softmax(y) at the label; y is overwritten by ∂L/∂y."""
     total = 0.0
     for k in range(y.shape[0]):
-        # Less the largest, no exponential overflows.
+        # Subtract the largest, so that no exponential overflows.
         peak = y[k].max()
         norm = np.float32(0)
         for i in range(y.shape[1]):
@@ -161,19 +161,19 @@ def run(
     Parameters
     ----------
     path : Path, optional
-        The data, of which no accuracy is demanded. By default the bundled digits, of which it is
-        after `EPOCHS` or more.
+        The data. By default the bundled digits, which must reach `ACCURACY` if there are `EPOCHS`
+        epochs or more.
     few : int, optional
-        The second run takes so many samples at a time. By default it is like the first.
+        Samples that the second run takes at a time. By default it is like the first.
     epochs : int
     save : Path, optional
-        Where to write the network, see `_save`; nothing is written where a run failed.
+        Where to write the network, see `_save`; nothing is written if a run failed.
 
     Raises
     ------
     UserError
-        If the file is not as expected, less than one sample is to be taken at a time or less than
-        one epoch to be trained, or the network can not be written.
+        If the file is not as expected, `few` or `epochs` is less than 1, or the network cannot be
+        written.
     """
     if few is not None and few < 1:
         raise UserError(f"micro-batches of {few}: expected 1 sample or more")
@@ -227,7 +227,8 @@ def run(
 
 
 def _save(path: Path, network: Network, data: Dataset) -> None:
-    """Write the network, and what its samples and classes were made of: docs/train.md loads it."""
+    """Write the network, the features' mean and deviation, and the labels; docs/train.md loads
+    them."""
     arrays: dict[str, Any] = network._asdict()
     arrays |= {"mean": data.mean, "deviation": data.deviation, "labels": data.labels}
     try:
@@ -262,7 +263,7 @@ def _train(data: Dataset, few: int | None = None, epochs: int = EPOCHS) -> tuple
 
 
 def initial(data: Dataset) -> Network:
-    """Weights spread evenly, with variance 2 / n as suits a ReLU; biases 0."""
+    """Uniform weights of variance 2 / n, as suits a ReLU; biases 0."""
 
     def weight(seed: int, m: int, n: int) -> NDArray[np.float32]:
         return floats(seed, (m, n), np.float32) * np.float32(math.sqrt(6 / n))

@@ -1,4 +1,4 @@
-"""The ``verify`` command: the promise of bits, proved on this machine."""
+"""The ``verify`` command: checks the promise of bits on this machine."""
 
 import hashlib
 from collections import Counter
@@ -24,13 +24,13 @@ from numba_linear.commands.integers import floats
 from numba_linear.cpu.launch import missing_threads
 
 Array = NDArray[np.floating]
-#: What each operation gave: one array, or the three of `backward`.
+#: The results of each operation: one array, or the three of `backward`.
 Results = dict[str, tuple[Array, ...]]
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("mean", "sum", "none")
 
-#: Where vectors, tiles and leaves of 256 begin and end, met by each of K, n and m in turn.
+#: Sizes around the ends of vectors, tiles and leaves of 256, for each of K, n and m in turn.
 EDGES = (1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255, 256, 257, 511, 512, 513, 0)
 SHAPES = (
     *((edge, 5, 7) for edge in EDGES),
@@ -44,27 +44,27 @@ SHAPES = (
     (1500, 131, 40),
 )
 
-#: Per-sample gradients with more numbers than this are left out: they would cost seconds.
+#: Per-sample gradients with more numbers than this are left out: they would take seconds.
 EACH = 2**20
 
-#: SHA-256 of all results in the order of `SHAPES`, computed by `equations.py`. After a change of
-#: the shapes, a run prints the equations' new one.
+#: SHA-256 of all results in the order of `SHAPES`, by `equations.py`. If the shapes change, a run
+#: prints the equations' new digest.
 RECORDED = {
     "float32": "16f7ac4b4abecd6b8520cd367b06986c8ca19b80189bc192f3b0006bbbca5e00",
     "float64": "08d68e42ce767edb1095b0af41c193abb99d37710b54191f11885f018c952108",
 }
 
-#: Differences shown one by one: a wrong tile may make thousands.
+#: The most differences shown: a wrong tile may make thousands.
 SHOWN = 5
 
-#: The loss of the gradient check is quadratic, so that a central difference has no error but
-#: rounding, about 1e-16 / STEP.
+#: The gradient check's loss is quadratic, so a central difference has only rounding errors, about
+#: 1e-16 / STEP.
 STEP = 2.0**-12
 TOLERANCE = 1e-9
 
 
 def run(device: str = "cpu") -> bool:
-    """Check every operation and report; True if all is as it should be.
+    """Check every operation and report; True if all checks pass.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _compare(dtype: str, device: str, ways: tuple[bool | None, ...]) -> Column:
 
 
 def _reductions(K: int, n: int, m: int) -> tuple[str, ...]:
-    """The reductions that are defined for a shape, less those that would take too long."""
+    """The reductions that are defined for a shape and do not take too long."""
     return tuple(
         reduction
         for reduction in REDUCTIONS
@@ -212,7 +212,7 @@ def _by_equations(x: Array, w: Array, b: Array, g: Array) -> Results:
 
 
 def _by_calls(calls: cuda.Calls, x: Any, w: Any, b: Any, g: Any, **keywords: bool) -> Results:
-    """What the public calls make of arrays, on the CPU or on a GPU."""
+    """The public calls' results for arrays on the CPU or on a GPU."""
     forward, grad_input, grad_weight, grad_bias, backward = calls
     results: Results = {
         "forward": (forward(x, w, b, **keywords),),
@@ -230,7 +230,7 @@ def _by_calls(calls: cuda.Calls, x: Any, w: Any, b: Any, g: Any, **keywords: boo
 
 
 def _sums(K: int) -> tuple[str, ...]:
-    """The reductions of what was accumulated."""
+    """The reductions of `accumulated`."""
     return ("mean", "sum") if K else ("sum",)
 
 
@@ -252,7 +252,7 @@ def _add(digest: "hashlib._Hash", results: Results) -> None:
 
 
 def _difference(got: tuple[Array, ...], want: tuple[Array, ...]) -> str | None:
-    """The first place where results differ in shape, dtype or bits; None where they do not."""
+    """The first difference of results in shape, dtype or bits; None if they are equal."""
     for number, (a, c) in enumerate(zip(got, want, strict=True)):
         result = f"result {number}, " if len(want) > 1 else ""
         if (a.shape, a.dtype) != (c.shape, c.dtype):
@@ -270,10 +270,10 @@ def _difference(got: tuple[Array, ...], want: tuple[Array, ...]) -> str | None:
 
 
 def _gradient_error() -> tuple[float, int]:
-    """The largest error of the gradients against finite differences, and the number of them.
+    """The largest error of the gradients against finite differences, and their number.
 
-    The loss is L = (1/2K) Σ_k |y_k - t_k|², so that g_k = y_k - t_k with the mean over the batch;
-    ∂L/∂x_k carries the 1/K that `grad_input`, which does not average, leaves to its caller.
+    The loss is L = (1/2K) Σ_k |y_k - t_k|², so g_k = y_k - t_k with the mean over the batch.
+    ∂L/∂x_k has a factor 1/K, which `grad_input`, since it does not average, leaves to its caller.
     """
     K, n, m = 7, 11, 5
     shapes = ((K, n), (m, n), (m,), (K, m))
