@@ -1,4 +1,4 @@
-"""Equality of arrays bit for bit, with a message that says where they part."""
+"""Equality of arrays bit for bit, with a message that says where they differ."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def assert_bits(label, got, want):
     """Raise AssertionError unless two arrays have the same shape, dtype and bits.
 
-    Any NaN equals any NaN, for a NaN's payload is no part of the contract; +0 differs from -0.
+    Any NaN equals any NaN, since a NaN's payload is not part of the contract; +0 differs from -0.
     The arrays' strides do not matter.
 
     Parameters

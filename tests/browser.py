@@ -20,8 +20,8 @@ import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-#: Nothing that Chromium does by itself may look for a network. Its sandbox does not start for
-#: root, nor its shared memory where a container's /dev/shm is small.
+#: Chromium must not use a network by itself. Its sandbox does not start for root, nor its shared
+#: memory if a container's /dev/shm is small.
 FLAGS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -38,7 +38,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
-#: Milliseconds for whatever is waited for: machines shared with others pause at times.
+#: Milliseconds for each wait: shared machines pause at times.
 PATIENCE = 300_000
 
 
@@ -93,7 +93,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def tab(chromium):
-    """A new page, every request of which to an outside address is refused and noted."""
+    """A new page, whose requests to outside addresses are refused and recorded."""
     opened = Tab(chromium.new_page())
 
     def guard(route):
@@ -136,7 +136,7 @@ def _is_here(url):
 
 @pytest.fixture
 def serve():
-    """A function that serves a folder on the loopback and gives its address, "http://…:port"."""
+    """A function that serves a folder on the loopback and returns its address, "http://…:port"."""
     with contextlib.ExitStack() as running:
 
         def start(folder):

@@ -1,16 +1,16 @@
-"""Settings that must stand before the package is imported."""
+"""Settings that are needed before the package is imported."""
 
 import os
 import pathlib
 import signal
 
-# A shell has what it starts in the background ignore Ctrl-C, and so would the tests' processes.
+# A shell's background jobs ignore Ctrl-C, and so would the tests' processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 cores = os.cpu_count() or 1
-# More threads than most test shapes have tiles, also where the machine has fewer cores.
+# More threads than most test shapes have tiles, even if the machine has fewer cores.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, cores)))
-# OpenMP's threads spin while they wait; where other programs run too, ten times the tests' time.
+# OpenMP's waiting threads spin. If other programs run too, the tests take ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
@@ -31,7 +31,7 @@ settings.register_profile(
 settings.register_profile("search", parent=settings.get_profile("ci"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-#: The marker `quick`: equations, plan and small layers, and of the bits one world.
+#: The marker `quick`: equations, plan, small layers, and the bits in one world.
 QUICK = {
     "cpu/test_plan.py",
     "cpu/test_threads_worth.py",
@@ -42,8 +42,8 @@ QUICK = {
     "test_tree_sum.py",
 }
 
-#: The marker `once`: files and folders of the pages, the benchmarks, what is read of the machine
-#: and the table of tunables, which hold for the package whatever compiles it.
+#: The marker `once`: pages, benchmarks, what is read from the machine, and the table of tunables.
+#: They hold for the package whatever compiles it.
 ONCE = {
     "cpu/test_caches.py",
     "cpu/test_threads_worth.py",

@@ -54,7 +54,7 @@ def of_package():
 
 @functools.cache
 def of_equations():
-    """Several test files ask, and it is the same for all."""
+    """Cached, since several test files need it."""
     return digest(expected, whole)
 
 

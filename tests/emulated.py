@@ -42,7 +42,7 @@ def main():
     child = os.fork()
     if child == 0:
         try:
-            # of Numba's own prange no forked child has threads: only calls that know it
+            # a forked child cannot run a prange of Numba's own, only calls that know of the fork
             assert np.array_equal(forward(x[0], w, parallel=True), y[0])
             assert np.array_equal(threaded(g, x[0]), g.T @ x[0])
         except BaseException:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-    """Where an array's items lie in its buffer."""
+    """The places of an array's items in its buffer."""
 
     order: str = "C"
     gap: int = 0  # bytes left between neighbours along the fastest axis

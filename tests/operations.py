@@ -54,7 +54,7 @@ OPERATIONS = dict(_operations())
 
 
 def values(shape: tuple[int, ...], dtype: type, seed: int) -> np.ndarray:
-    """Normal numbers scaled by powers of two from 2⁻⁸ to 2⁸, so that the order of a sum shows."""
+    """Normal numbers scaled by powers of two from 2⁻⁸ to 2⁸, so that a sum's order shows."""
     rng = np.random.default_rng([seed, *shape])
     return np.ldexp(rng.standard_normal(shape), rng.integers(-8, 9, shape)).astype(dtype)
 
@@ -86,7 +86,7 @@ def expected(operation: Operation, given: SimpleNamespace) -> Any:
         return np.array(a, order="C").reshape(math.prod(batch), a.shape[-1])
 
     def apart(a: np.ndarray, per_sample: int) -> np.ndarray:
-        """A result with one row (or matrix) to a sample, back in the batch's own dimensions."""
+        """A result with one row (or matrix) per sample, back in the batch's own dimensions."""
         return a.reshape(*batch, *a.shape[a.ndim - per_sample :])
 
     def dL_dx() -> np.ndarray:
@@ -120,7 +120,7 @@ def unwritten(result: Any) -> Any:
 
 
 def assert_result(label: str, got: Any, want: Any) -> None:
-    """Equality of bits, shape and dtype of a result and of the equations' result."""
+    """Assert that a result and the equations' have equal bits, shape and dtype."""
     assert isinstance(got, Gradients) == isinstance(want, Gradients), f"{label}: {type(got)}"
     for name, wanted in parts(want).items():
         assert_bits(f"{label} {name}".rstrip(), parts(got)[name], wanted)

@@ -1,4 +1,4 @@
-"""A fresh Python for what must not happen in the tests' own process."""
+"""A fresh Python, for what must not happen in the tests' own process."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def start(*arguments, **settings):
 
 
 def finish(*processes):
-    """The standard outputs of processes that run side by side, once all have ended well."""
+    """The standard outputs of processes that run side by side; all must succeed."""
     outputs = [process.communicate() for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, (

@@ -147,7 +147,7 @@ def test_what_is_read_in_between(dtype):
 
 
 def test_adding_up_gives_other_bits():
-    """So the comparison can fail."""
+    """The comparison can fail."""
     batch = operands(1000, 20, 9, np.float32)
     added = sum(
         backward(batch.g[k], batch.x[k], None, "sum").weight.astype(np.float32)
@@ -164,7 +164,7 @@ def test_signs_of_zero_infinities_and_nan():
 
 
 def test_whole_batch_of_one_sample_each():
-    """A batch may be one sample without a dimension for it."""
+    """A batch may be one sample without a batch dimension."""
     batch = operands(300, 9, 5, np.float64)
     acc = accumulator(np.zeros((5, 9)), 300)
     for g, x in zip(batch.g, batch.x, strict=True):
@@ -228,7 +228,7 @@ def one_by_one(acc, g, x):
     return accumulated(acc)
 
 
-#: Compiled once for each layout and dtype, whichever test is the first.
+#: Compiled once for each layout and dtype, whichever test comes first.
 COMPILED_ONE_BY_ONE = njit(one_by_one)
 
 
@@ -267,7 +267,7 @@ def test_worlds(world, dtype):
 
 
 def one_to_a_worker(weight, bias, samples, g, x, size):
-    """Numba takes no tuple into a prange, so the workers' arrays are stacked."""
+    """Numba accepts no tuple in a prange, so the workers' arrays are stacked."""
     for i in prange(len(weight)):
         acc = Accumulator(weight[i], bias[i], samples[i])
         for k in range(0, g.shape[1], size):
@@ -392,7 +392,7 @@ def test_empty_batches_change_nothing(compile):
     add(acc, batch.g, batch.x)
     kept = [a.copy() for a in acc]
     add(acc, np.empty((5, 0, 3)), np.empty((5, 0, 4)))
-    add(acc, batch.g[:0], batch.x[:0])  # where there is no room for more, too
+    add(acc, batch.g[:0], batch.x[:0])  # even if there is no more room
     for got, want in zip(acc, kept, strict=True):
         assert_bits("unchanged", got, want)
 
@@ -490,7 +490,7 @@ def test_nothing_is_allocated_after(dtype):
         tracemalloc.start()
         work()
         _, peak = tracemalloc.get_traced_memory()
-        assert peak < 2000  # no array, but Python's own integers
+        assert peak < 2000  # no array, only Python's own integers
         assert nrt.memsys_get_stats_alloc() == before
     finally:
         tracemalloc.stop()
@@ -605,7 +605,7 @@ COMPILED = {call: njit(call) for call in (add, read, make)}
 
 
 def right(call):
-    """The arguments of a right call, of an accumulator that has some samples."""
+    """The arguments of a right call; the accumulator has some samples."""
     batch = operands(300, n, m, np.float64)
     acc = accumulator(batch.w, 512)
     accumulate(acc, batch.g, batch.x)
@@ -628,12 +628,12 @@ def frozen(a):
 
 
 def replaced(**changes):
-    """A change of the accumulator's arrays, each by a function of what is there."""
+    """A change of the accumulator's arrays, each by a function of the present one."""
     return lambda acc: acc._replace(**{k: f(getattr(acc, k)) for k, f in changes.items()})
 
 
 #: The call, what to change in a right one, the error, words of its message, and whether the types
-#: alone show it; None where Numba has no type for it.
+#: alone show it; None if Numba has no type for it.
 WRONG = {
     "m": (add, {"g": ones(8, 3)}, ValueError, ("g", r"\(8, 3\)", r"acc\.weight", r"\(2, 5, 6\)")),
     "n": (add, {"x": ones(8, 7)}, ValueError, ("x", r"\(8, 7\)", r"acc\.weight", r"\(2, 5, 6\)")),
@@ -825,7 +825,7 @@ def test_errors(name):
 
 
 def test_overlap():
-    """An accumulator's arrays share memory with nothing."""
+    """An accumulator's arrays must not share memory."""
     buffer = np.zeros(5000)
     weight, bias = buffer[:60].reshape(2, m, n), np.zeros((2, m))
     samples = np.zeros(1, np.int64)

@@ -1,4 +1,4 @@
-"""The regression alarm: silent on noise as it was measured, loud on a loss beyond it."""
+"""The regression alarm: silent on noise as measured, and not on a larger loss."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ def test_silent_on_measured_noise():
     lost = list(alarm.null_losses(NOISE))
     assert len(lost) == 924
     assert all(alarm.alarms(each) == [] for each in lost)
-    # Not because the limits are out of reach: noise comes to half of them.
+    # And not because the limits are out of reach: noise reaches half of them.
     assert max(max(each.values()) for each in lost) > 1 + (alarm.CELL - 1) / 3
     assert max(map(alarm.mean_of, lost)) > 1 + (alarm.MEAN - 1) / 4
 
@@ -61,12 +61,12 @@ def test_the_worst_stands_first():
     assert [each.split(":")[0] for each in alarm.alarms(lost)] == ["b", "a"]
 
 
-# A real measurement, of one ratio: two processes, each of which compiles its own copy.
+# A real measurement of one ratio, by two processes that each compile their own copy.
 
 
 @pytest.fixture
 def copies(tmp_path):
-    """Two copies of the package, the second calling `forward` twice where it is called once."""
+    """Two copies of the package; the second calls `forward` twice for each call."""
     if importlib.util.find_spec("threadpoolctl") is None:
         pytest.skip("threadpoolctl is not installed: pip install -e '.[bench]'")
     for name in ("base", "head"):

@@ -1,4 +1,4 @@
-"""The benchmarks: what they measure, what they skip, and what is kept of what they found."""
+"""The benchmarks: what they measure, what they skip, and which results are kept."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from numba_linear import equations
 from numba_linear.commands.integers import floats
 from numba_linear.commands.timing import Contestant
 
-#: Of the one machine whose results are kept; others' may lie beside them.
+#: The one machine whose results are kept; others' may be beside them.
 RESULTS = publish.HERE / "results" / "amd-epyc-2-cores"
 
 
@@ -45,7 +45,7 @@ def test_the_peers_compute_the_same(operation):
     names = {name: floats(i, shape, "float64") for i, (name, shape) in enumerate(shapes.items())}
     names = vars(numba_linear) | names | {"K": K}
     ours = eval(peers.OURS[operation], names)
-    # All but the last are statements whose results the benchmark drops.
+    # All but the last are statements whose results the benchmark discards.
     theirs = [eval(part, names) for part in peers.NUMPY[operation].split(";")]
     for got, want in zip(ours if operation == "backward" else [ours], theirs, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
@@ -111,7 +111,7 @@ def test_results_of_at_least_eight_commits_of_one_machine():
 
 
 def test_every_kept_commit_is_drawn():
-    """asv draws the first parents of HEAD alone, and warns of others, which no reader can mend."""
+    """asv draws only first parents of HEAD, and its warning about others helps no reader."""
 
     def git(*arguments):
         return subprocess.check_output(["git", *arguments], cwd=publish.HERE, text=True).split()

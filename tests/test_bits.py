@@ -18,8 +18,8 @@ from operations import (
 
 from numba_linear import backward, forward, grad_bias, grad_input, grad_weight
 
-# Where a loop changes its path: vectors of 2 to 16 lanes and tiles of one to four of them, tiles
-# of up to 16 rows, leaves of 256 terms.
+# Sizes at which a loop changes its path: vectors of 2 to 16 lanes and tiles of one to four of
+# them, tiles of up to 16 rows, leaves of 256 terms.
 EDGES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 27, 28, 29, 31, 32, 33, 47, 48, 49, 63, 64)
 EDGES += (65, 255, 256, 257, 511, 512, 513, 769, 1025)
 
@@ -43,25 +43,25 @@ SHAPES = [
     (70_001, 3, 2),
     (2, 70_001, 3),
     (3, 2, 70_001),
-    # Few samples, and a weight whose rows lie far apart.
+    # Few samples, and a weight with a large row stride.
     (2, 1100, 300),
     (5, 4100, 600),
     # One sample, and a weight whose rows are long.
     (1, 4100, 70),
     (1, 4096, 50),
-    # Rows that begin cache lines wherever the first does, few samples and many.
+    # Rows that are aligned to cache lines if the first is; few samples, and many.
     (16, 336, 290),
     (40, 1008, 203),
     (200, 528, 70),
     (200, 64, 10),
     (300, 9, 96),
-    # Blocks of rows lower than the tile that sums grad_bias besides is wide.
+    # Blocks of fewer rows than the width of the tile that sums grad_bias.
     (2, 12_001, 20),
 ]
 
 
 def defined(operation, K, n, m):
-    """A mean needs a sample; one gradient to a sample of the largest shapes would fill memory."""
+    """A mean needs a sample; per-sample gradients of the largest shapes would fill memory."""
     if operation.reduction == "mean":
         return K > 0
     return operation.reduction != "none" or K * n * m <= 2**22
@@ -102,7 +102,7 @@ def test_integers_are_exact(name, dtype):
 
     operation, given = OPERATIONS[name], operands(128, 300, 77, dtype, integers)
     x, w, b, g = (a.astype(np.int64) for a in (given.x, given.w, given.b, given.g))
-    K = 128  # a power of two, so that the mean is exact as well
+    K = 128  # a power of two, so that the mean is exact too
     weight = {"mean": (g.T @ x) / K, "sum": g.T @ x, "none": g[:, :, None] * x[:, None, :]}
     bias = {"mean": g.sum(0) / K, "sum": g.sum(0), "none": g}
     want = {
@@ -207,8 +207,7 @@ def special(dtype):
 def test_special_values(name, special_name, dtype):
     """One special number at a time, at the corners and in the middle of each operand.
 
-    No shape here is a multiple of a vector or of a tile, so whatever fills the rest of one must
-    not meet infinity or NaN.
+    No shape here is a multiple of a vector or tile, so padding must not meet infinity or NaN.
     """
     operation = OPERATIONS[name]
     for operand in set(operation.operands):

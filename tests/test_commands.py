@@ -152,7 +152,7 @@ def test_train_names_a_wrong_option(option, message, capsys):
 
 
 def page_s_classify():
-    """The function by which docs/train.md reads a network that was saved."""
+    """The function by which docs/train.md reads a saved network."""
     page = pathlib.Path(__file__).parents[1] / "docs" / "train.md"
     if not page.exists():
         pytest.skip("the pages are not there")
@@ -201,7 +201,7 @@ def test_calls_of_any_length_train_alike(monkeypatch):
 
 
 def samples():
-    """200 samples of three classes that are told apart easily."""
+    """200 samples of three classes that are easy to tell apart."""
     y = np.arange(200) % 3
     x = floats(0, (200, 4), np.float64)
     x[:, 1] += 2 * y
@@ -320,7 +320,7 @@ def test_a_damaged_npz_names_the_array(tmp_path, capsys):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The groups cut down to two shapes and operations, and turns to an instant."""
+    """The groups with two shapes and operations only, and very short turns."""
     for name, group in GROUPS.items():
         cut = dataclasses.replace(
             group,
@@ -473,7 +473,7 @@ def test_on_several_threads_a_turn_begins_unmeasured(threads, monkeypatch):
         since[0] = clock[0]
 
     def run(count):
-        """Ten times as slow in the first tenth of a second after the turn began."""
+        """Ten times as slow in the first tenth of a second of a turn."""
         seconds = count * (1e-3 if clock[0] > since[0] + 0.1 else 1e-2)
         clock[0] += seconds
         return seconds
@@ -576,7 +576,7 @@ def test_version(capsys):
 
 
 def test_bench_lists_the_groups_that_it_has(capsys):
-    """Its help and its error are of one list."""
+    """Its help and its error show one list."""
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     told = " ".join(capsys.readouterr().out.split())
@@ -606,7 +606,7 @@ BENCH = ["bench", "--group", "small", "--threads", "1", "--dtype", "float32", "-
 COMMANDS = (["info"], ["verify"], ["train"], BENCH, ["--help"], ["bench", "--help"], ["--version"])
 
 
-#: `verify` at one shape, whose digest is so another: it fails, and prints all that it can.
+#: `verify` at one shape. The digest differs, so it fails and prints all that it can.
 ONE_SHAPE = """
 import runpy
 
@@ -618,7 +618,7 @@ runpy.run_module("numba_linear", run_name="__main__", alter_sys=True)
 
 
 def begin(arguments, stdout=subprocess.PIPE, **settings):
-    """A command with standard output as it is asked for; buffered, as Python has it by default."""
+    """A command with a given standard output; buffered, which is Python's default."""
     program = ["-m", "numba_linear"]
     if arguments == ["verify"]:
         program = ["-c", ONE_SHAPE]
@@ -648,7 +648,7 @@ PLAIN_LOCALE = {
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_output_in_ascii(command):
-    """Where it is a pipe or a file too, and where the user's locale has no other letters."""
+    """To a pipe or a file too, and in a locale without other letters."""
     for settings in ({"PYTHONIOENCODING": "ascii"}, PLAIN_LOCALE):
         process = begin(command, **settings)
         out, err = end(process)
@@ -682,7 +682,7 @@ def test_output_in_other_encodings(encoding):
 
 
 def test_a_name_in_no_encoding(tmp_path):
-    """A file's name may hold bytes that are no text."""
+    """A file's name may have bytes that are not text."""
     name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.npz")
     try:
         np.savez(name, x=X, y=Y)
@@ -696,7 +696,7 @@ def test_a_name_in_no_encoding(tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
 def test_a_reader_that_goes_away(command):
-    """As `| head -1` does: no traceback, and the status that a shell gives to such a program."""
+    """As with `| head -1`: no traceback, and the status that a shell gives to such a program."""
     process = begin(command, PYTHONUNBUFFERED="1" if command == ["train"] else "")
     if command == ["info"] or "--help" in command:
         process.stdout.close()  # they write all at once
@@ -726,7 +726,7 @@ def test_no_standard_output():
 
 
 def test_a_file_that_can_not_be_written(monkeypatch, tmp_path, capsys):
-    """Found after measuring, for what is asked before does not tell."""
+    """Only writing shows it, after measuring; the earlier check does not."""
     cell = Cell(
         Table("small", SMALL, "float32", 1), (1, 4, 4), "forward", {"a": [2.0], "b": [1.0]}
     )
@@ -738,7 +738,7 @@ def test_a_file_that_can_not_be_written(monkeypatch, tmp_path, capsys):
 
 
 def test_main_in_a_thread():
-    """Where no handler of Ctrl-C can be set."""
+    """A thread cannot set a handler for Ctrl-C."""
     program = """
 import runpy
 import sys

@@ -17,7 +17,7 @@ pytest_plugins = ["browser"]
 
 SCREENSHOTS = publish.HTML.parent / "screenshots"
 
-#: Of every curve of the large graph: its label, the values drawn, and the pixels of its colour.
+#: For each curve of the large graph: its label, the values drawn, and the pixels of its colour.
 CURVES = """() => {
     const plot = $("#main-graph").data("plot");
     if (!plot) return [];
@@ -39,7 +39,7 @@ CURVES = """() => {
 
 
 def package(folder, name, files):
-    """An npm package as a file, where a package that was fetched before would lie."""
+    """An npm package as a file, in the place of one that was fetched before."""
     with tarfile.open(folder / f"{name}.tgz", "w:gz") as archive:
         for path, text in files.items():
             member = tarfile.TarInfo(f"package/{path}")
@@ -85,7 +85,7 @@ def test_what_the_page_does_not_load_stays(tmp_path):
 
 
 def require(present, missing):
-    """Skip without something that is not there, or fail in CI, which installs it."""
+    """Skip if something is missing; fail in CI, which installs it."""
     if not present:
         (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(missing)
 
@@ -102,10 +102,10 @@ def dashboard(tmp_path_factory):
     )
     require(shallow.strip() == "false", "a shallow clone: the dashboard is of its older commits")
     folder = tmp_path_factory.mktemp("dashboard")
-    # Without what this machine may have measured itself.
+    # Without measurements that this machine may have made.
     kept = publish.HERE / "results"
     shutil.copytree(kept / "amd-epyc-2-cores", folder / "results" / "amd-epyc-2-cores")
-    # `asv run` lists every benchmark there, also such of which nothing is kept.
+    # `asv run` lists every benchmark there, even those without kept results.
     listed = subprocess.check_output(
         ["git", "show", "HEAD:benchmarks/results/benchmarks.json"], cwd=root
     )
@@ -127,7 +127,7 @@ def test_curves_of_the_package_and_of_numpy(tab, serve, dashboard):
     page = tab.page
 
     def wait_for(*implementations):
-        """Wait until the curves are of these implementations and no others."""
+        """Wait until the curves are those of exactly these implementations."""
         page.wait_for_function(
             f"""wanted => {{
                 const names = ({CURVES})().map(curve => curve.label.match(/on-(\\w+)/)[1]);

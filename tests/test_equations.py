@@ -1,8 +1,8 @@
 """The equations against numbers worked by hand, their definitions, exact arithmetic and
 finite differences.
 
-The other tests hold the package against `numba_linear.equations`; these hold the equations
-against something that is not them.
+The other tests compare the package with `numba_linear.equations`; these compare the equations with
+something independent.
 """
 
 import math
@@ -269,7 +269,7 @@ FORMATS = {np.float32: (24, -149), np.float64: (53, -1074)}
 def rounded(exact, dtype):
     """The number of the dtype nearest to a fraction, which is not zero; ties to even."""
     precision, smallest = FORMATS[dtype]
-    # 2^(e-1) < |exact| < 2^(e+1): one more bit than needed or just enough, then put right.
+    # 2^(e-1) < |exact| < 2^(e+1): one bit too many or just enough, then corrected.
     e = exact.numerator.bit_length() - exact.denominator.bit_length()
     if abs(exact) >= Fraction(2) ** e:
         e += 1
@@ -323,7 +323,7 @@ def tree_by_counter(leaves, add):
 
 
 def contract_exactly(a, c, tree):
-    """The summation rule, with Python's fractions in the place of the machine's arithmetic."""
+    """The summation rule, with Python's fractions instead of the machine's arithmetic."""
     cuts = range(0, len(a), 256)
     leaves = [leaf_by_definition(a[cut : cut + 256], c[cut : cut + 256]) for cut in cuts]
     if not leaves:
@@ -332,7 +332,7 @@ def contract_exactly(a, c, tree):
 
 
 def cancelling(N, dtype):
-    """Terms of many magnitudes, half of which are nearly the other half with the sign turned."""
+    """Terms of many magnitudes, half of them nearly the negatives of the other half."""
     rng = np.random.default_rng([4, N])
     a = rng.standard_normal(N) * 2.0 ** rng.integers(-12, 13, N)
     c = rng.standard_normal(N)
@@ -344,7 +344,7 @@ def cancelling(N, dtype):
 
 
 def bits_of_contract(a, c):
-    """`contract` as a scalar of the dtype: Numba hands every float over as a Python float."""
+    """`contract` as a scalar of the dtype: Numba returns every float as a Python float."""
     return a.dtype.type(contract(a, c))
 
 
@@ -377,7 +377,7 @@ def test_rule_against_exact_arithmetic(N, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_other_rules_have_other_bits(dtype):
-    """The data above tell the rule from its neighbours, or equality with it would say little."""
+    """The data above distinguish the rule from similar ones; else equality would say little."""
     a, c = cancelling(1281, dtype)
     got = bits_of_contract(a, c)
     cut_in_128 = [leaf_by_definition(a[p : p + 128], c[p : p + 128]) for p in range(0, 1281, 128)]
@@ -409,7 +409,7 @@ def test_tree_by_definition_is_tree_by_counter():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", [1, 255, 256])
 def test_tree_of_many_leaves(last, dtype):
-    """Leaves of one term other than zero: the tree alone decides the bits."""
+    """Each leaf has one nonzero term, so the tree alone decides the bits."""
     for Q in range(1, 36):
         leaves, ones = cancelling(Q, dtype)[0], np.ones((Q - 1) * LEAF + last, dtype)
         a = np.zeros_like(ones)

@@ -87,7 +87,7 @@ class Wrong(NamedTuple):
     change: dict
     error: type[Exception]
     words: tuple[str, ...]
-    #: Whether the types alone show it, so that @njit refuses to compile.
+    #: Whether the types alone show it, so that @njit refuses to compile it.
     typed: bool = False
     #: Whether Numba knows a type for the arguments at all.
     njit: bool = True
@@ -422,7 +422,7 @@ def assert_words(message, words):
 
 
 def raised(function, arguments, errors):
-    """The error of a call, having checked that it left `out` as it was."""
+    """The error of a call, which must leave `out` unchanged."""
     before = content(arguments["out"])
     with pytest.raises(errors) as info:
         function(*arguments.values())
@@ -472,7 +472,7 @@ def scaled_in_float32(x, w, b):
 
 
 def test_a_float32_network_stays_one():
-    """A float makes Numba's float32 arrays float64: the array to be cast is the one it made."""
+    """A float makes Numba's float32 arrays float64: the message asks to cast that array."""
     x, w, b = (ones(*shape, dtype=np.float32) for shape in ((K, n), (m, n), (m,)))
     words = re.escape(
         "x has dtype float64 and w has dtype float32; wanted one dtype for all: cast with"
@@ -499,10 +499,10 @@ def unaligned(*shape):
 
 @pytest.mark.parametrize("dimensions", [5, 6])
 def test_arrays_that_numba_takes_for_each_other(dimensions):
-    """To Numba's cache of types, arrays that are not plain and aligned are all alike.
+    """Numba's cache of types confuses arrays that are not plain and aligned.
 
-    Whichever comes first in a process, the next must not be taken for it. The numbers of
-    dimensions are used nowhere else, so that neither has been met before.
+    Whichever comes first in a process, the next must not be taken for it. These numbers of
+    dimensions are used nowhere else, so both arrays are new to the process.
     """
     shape = (1,) * (dimensions - 1) + (n,)
     w = ones(m, n)
@@ -598,7 +598,7 @@ def test_a_reduction_that_is_no_string(reduction):
     ("reduction", "words"), [(None, "None"), (1, "of type int64"), (b"mean", "of type .*bytes.*")]
 )
 def test_a_reduction_that_is_no_string_inside_njit(reduction, words):
-    """Numba's name of the type of None is `none`, which is no reduction."""
+    """Numba calls the type of None `none`, which is not the reduction."""
     arguments = right(call_grad_weight)
     compiled = njit(call_grad_weight_named)
     for out in (None, arguments["out"]):
@@ -622,7 +622,7 @@ def test_a_flag_that_is_none_inside_njit():
 
 
 def copies(error):
-    """The error after it went elsewhere, by every way that Python has."""
+    """The error after copying and pickling, in each of Python's ways."""
     yield copy.copy(error)
     yield copy.deepcopy(error)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -650,7 +650,7 @@ def test_errors_of_a_class_of_their_own_can_leave_their_process(kind):
 
 
 def test_no_error_is_of_an_undocumented_class():
-    """At run time it is what the call from Python raises, whatever is being handled meanwhile."""
+    """At run time it is what the call from Python raises, even while another is handled."""
     x, w = ones(K, n), ones(m, n + 1)
     arguments = right(call_grad_weight) | {"reduction": "max"}
     order = ("g", "x", "reduction", "out")
@@ -698,7 +698,7 @@ def wrapped(x, w):
 
 
 def test_a_call_is_wrapped_to_be_passed():
-    """As the page on @njit shows; Numba's own errors for what can not be."""
+    """As the page on @njit shows; impossible calls get Numba's own errors."""
     x, w = ones(K, n), ones(m, n)
     assert (called(wrapped, x, w) == forward(x, w)).all()
     with pytest.raises(
@@ -715,7 +715,7 @@ def rows(x, w, y):
 
 
 def test_errors_inside_prange():
-    """Numba carries none out of there as it was; what is wrong is not written all the same."""
+    """Numba does not raise it as it was, but a wrong call still writes nothing."""
     compiled = njit(parallel=True)(rows)
     x, w, y = ones(8, n), ones(8, m, n), np.zeros((8, m))
     compiled(x, w, y)
@@ -726,7 +726,7 @@ def test_errors_inside_prange():
     except SystemError as error:
         assert type(error.__cause__) is ValueError
         assert str(error.__cause__).startswith("forward: x has shape")
-    except ValueError as error:  # of a Numba that carries it out
+    except ValueError as error:  # some Numbas do raise it
         assert str(error).startswith("forward: x has shape")
     assert (y == 7).all()
     with pytest.raises(TypingError, match="forward: w has 1 dimension; wanted"):

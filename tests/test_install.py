@@ -57,7 +57,7 @@ def test_public_names():
 def test_public_calls_are_documented_and_typed(name):
     call = getattr(numba_linear, name)
     signature = inspect.signature(call)
-    # These make room, or add what was computed already.
+    # These allocate, or add what was computed already.
     alone = name in ("accumulated", "accumulator", "tree_sum")
     assert alone or list(signature.parameters)[-1] == "parallel"
     assert signature.return_annotation is not inspect.Signature.empty
@@ -71,7 +71,7 @@ def test_public_calls_are_documented_and_typed(name):
 
 
 def test_without_scipy():
-    """Every call, from Python and from @njit, where importing SciPy raises."""
+    """Every call, from Python and from @njit, while importing SciPy raises."""
     program = """
 import sys
 

@@ -22,7 +22,7 @@ def laid_out(given, layout, names="xwbg"):
 
 
 def assert_filled(label, operation, given, layout):
-    """`out` of this layout gets the result, whole, and nothing beside it changes."""
+    """`out` of this layout gets the whole result, and nothing beside it changes."""
     want = expected(operation, given)
     buffers, views = [], []
     for a in parts(want).values():

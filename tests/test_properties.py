@@ -11,7 +11,7 @@ from operations import OPERATIONS, assert_result, expected, operands, parts
 
 from numba_linear import Gradients, forward
 
-# Past a tile in every direction, and now and then past a leaf.
+# Larger than a tile in every direction, and sometimes longer than a leaf.
 sizes = st.one_of(st.integers(0, 40), st.integers(41, 600))
 LARGEST = 2**21
 batches = st.one_of(st.tuples(sizes), st.lists(st.integers(0, 5), max_size=3).map(tuple))

@@ -1,4 +1,4 @@
-"""Few multiply-adds: the loops at the call, the engine, and where that takes over."""
+"""Few multiply-adds: the loops at the call, the engine, and the switch between them."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_every_small_size(batch, dtype):
 
 
 def edges(work):
-    """Shapes on both sides of a number of multiply-adds, each sum counting as two more."""
+    """Shapes on both sides of a number of multiply-adds; each sum counts as two more."""
     for K, m in ((1, 7), (1, 16), (5, 3), (12, 8)):
         n = work // (K * m) - 2
         yield from ((K, n + d, m) for d in (-1, 0, 1))
@@ -97,7 +97,7 @@ def test_where_the_engine_takes_over(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_population_in_a_prange(dtype):
-    """Slices of larger arrays, one layer to each of a population."""
+    """Slices of larger arrays, one layer for each member of a population."""
     for n, m in ((3, 5), (8, 8), (4, 16), (33, 20)):
         one = [operands((), n, m, dtype) for _ in range(6)]
         stacked = [

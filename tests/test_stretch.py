@@ -47,7 +47,7 @@ def test_a_stretch_is_few_pieces_and_keeps_nothing_of_its_chunk():
 
 
 def test_units():
-    """A leaf, or as many as have fewer numbers in their sum than in their rows."""
+    """A leaf, or so many samples that their sum is not much larger than their rows."""
     assert unit_of(10, 64) == unit_of(256, 256) == unit_of(1024, 1024) == 256
     assert unit_of(1100, 1100) == 512
     assert unit_of(4096, 4096) == 1024

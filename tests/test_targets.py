@@ -1,4 +1,4 @@
-"""AVX-512, AVX2 and baseline code give the same bits: each runs in a process of its own."""
+"""AVX-512, AVX2 and baseline code give the same bits, each in a process of its own."""
 
 import platform
 from pathlib import Path
@@ -25,7 +25,7 @@ def supported(target):
 
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory):
-    """One digest to a target; the processes run side by side.
+    """One digest for each target; the processes run side by side.
 
     This machine's code may be in the cache already; the others' is compiled.
     """

@@ -34,7 +34,7 @@ def test_parts_have_the_bits_of_the_whole(K, samples, dtype):
     assert_bits("mean", tree_sum(weights) / dtype(K), grad_weight(g, x))
     biases = [grad_bias(g[k : k + samples], "sum") for k in starts(K, samples)]
     assert_bits("bias", tree_sum(biases), grad_bias(g, "sum"))
-    # One out feature: parts of no dimension, in an array of one.
+    # One output feature: parts without a dimension, in an array of one dimension.
     first = np.array([bias[0] for bias in biases])
     assert_bits("numbers", tree_sum(first), grad_bias(g, "sum")[0])
 
@@ -48,7 +48,7 @@ def test_any_number_of_parts(K, j, dtype):
 
 
 def test_adding_up_is_another_sum():
-    """So the comparison can fail."""
+    """The comparison can fail."""
     batch = operands(5000, n, m, np.float32)
     parts = [
         grad_weight(batch.g[k : k + 256], batch.x[k : k + 256], "sum") for k in starts(5000, 256)
@@ -69,7 +69,7 @@ def test_parts_computed_by_threads():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
 def test_one_array_for_all_parts(count):
-    """A generator may give the same array again and again; what it gave stays as it was."""
+    """A generator may yield the same array again and again; the array is not changed."""
     parts = np.random.default_rng(0).standard_normal((count, 4))
     buffer = np.empty(4)
 

@@ -59,7 +59,7 @@ EVERY_CALL = [
 
 
 def every_call_out(x, w, b, g, y, dx, dw, db, each_dw, each_db):
-    """Every operation into arrays that are there, results discarded."""
+    """Every operation into existing arrays, results discarded."""
     forward(x, w, b, y)
     forward(x, w, b=b, out=y)
     grad_input(g, w, dx)
@@ -90,7 +90,7 @@ def threads_chosen(x, w, b, g):
 
 
 def train(x, w1, b1, w2, b2, target, steps):
-    """A two-layer network: what the package is for."""
+    """A two-layer network, the package's purpose."""
     zero, rate = x.dtype.type(0), x.dtype.type(0.125)
     for _ in range(steps):
         a = np.maximum(forward(x, w1, b1), zero)
@@ -186,7 +186,7 @@ def each_sample_backward(x, w, g, dx, dw, db):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [1, numba.config.NUMBA_NUM_THREADS])
 def test_inside_the_users_prange(dtype, threads):
-    """One call to a sample, the samples over the user's own threads: the batch, bit for bit."""
+    """One call per sample, on the user's own threads: the batch, bit for bit."""
     given = operands(67, 40, 23, dtype)
     y = expected(OPERATIONS["forward"], given)
     want = expected(OPERATIONS["backward none"], given)
@@ -219,7 +219,7 @@ def test_the_users_own_views():
 
 
 def test_a_reduction_known_only_at_run_time():
-    """With `out` a string variable may choose between the results of one type."""
+    """With `out` a string variable may choose between reductions of one type."""
 
     @njit
     def reduce(g, x, w, reduction, dw, db, out):
@@ -257,7 +257,7 @@ def with_or_without(x, w, b, g, out, use):
 
 
 def first_layer(g, x):
-    """A network's first layer wants no ∂L/∂x."""
+    """A network's first layer needs no ∂L/∂x."""
     return (
         backward(g, x, None),
         backward(g, x, None, "sum"),

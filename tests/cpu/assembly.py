@@ -1,5 +1,5 @@
-"""The tiles as another processor than this machine's would run them: their assembly, and what
-LLVM's model of that processor makes of the inner loop. Nothing of it runs.
+"""The tiles for another processor than this machine's: their assembly, and the inner loop's rate
+by LLVM's model of that processor. None of it runs.
 
     assembly.py FOLDER TRIPLE           the tiles' assembly, for what NUMBA_CPU_NAME says
     assembly.py rates FOLDER LLVM-MCA   of what is there, multiply-adds a cycle on each of `CORES`
@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Cores by their names in LLVM, and how many vectors their models multiply and add in a cycle.
-#: Apple's have four units; LLVM models all of them on one that had three, and two for float64.
+#: Cores by LLVM's names, and the vectors that their models multiply and add per cycle. Apple's
+#: have four units; LLVM models all of them on one that had three, and two for float64.
 CORES = {"apple-m1": 3, "neoverse-v2": 4, "neoverse-n1": 2}
 
 
@@ -56,7 +56,7 @@ def multiply_adds(loop):
 
 
 def rate(loop, core, mca):
-    """Multiply-adds a cycle, over 200 rounds of the loop."""
+    """Multiply-adds per cycle, over 200 rounds of the loop."""
     run = subprocess.run(
         [mca, "-mtriple=aarch64", f"-mcpu={core}", "-iterations=200"],
         input="\n".join(x for x in loop if not re.match(r"(b\.|[ct]bn?z)", x)),
@@ -70,7 +70,7 @@ def rate(loop, core, mca):
 def print_rates(folder, mca):
     print(f"{'':24}", *(f"{core} of {most}" for core, most in CORES.items()), sep="  ")
     for path in sorted(folder.glob("*.s")):
-        # rows of A that lie contiguous, and others
+        # contiguous terms of A, and others
         for loop in loops(path.read_text())[:2]:
             rates = (f"{rate(loop, core, mca):{len(core) + 5}.2f}" for core in CORES)
             print(f"{path.stem:20}{multiply_adds(loop):4}", *rates, sep="  ")

@@ -1,5 +1,5 @@
-"""The tiles of AArch64, compiled for its cores on whatever machine this is: what their inner loops
-are made of, and how fast on paper where there is an `llvm-mca` that knows the cores."""
+"""AArch64's tiles, compiled on any machine: the instructions of their inner loops, and the rate on
+paper if there is an `llvm-mca` that knows the cores."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ if binding.llvm_version_info < (16,):
     pytest.skip("LLVM does not know the cores", allow_module_level=True)
 
 DTYPES = ("float32", "float64")
-#: Sums of a tile in vectors of 128 bits: rows, then the numbers of a row.
+#: Sums of a tile in vectors of 128 bits: rows, then numbers per row.
 ROWS, BYTES = 5, 64
 TERMS = {"float32": 4, "float64": 2}
 
@@ -63,7 +63,7 @@ def test_multiply_adds_take_a_s_numbers_by_element(core, dtype, folders):
     loop, _ = largest(folders[core], dtype)
     by_element = [line for line in loop if re.search(r"fmla.*\.[sd]\[\d\]$", line)]
     assert len(by_element) == assembly.multiply_adds(loop)
-    # a register of each of A's rows, and B's vectors, two of which an instruction may load
+    # a register for each of A's rows, and B's vectors, two of which one instruction may load
     loaded = sum(2 if line.startswith("ldp") else line.startswith("ld") for line in loop)
     assert loaded == ROWS + TERMS[dtype] * BYTES // 16
 

@@ -1,4 +1,4 @@
-"""What is read from the machine: each system's call is replaced by one that says what such a
+"""What is read from the machine: each system's call is replaced by one that answers as such a
 machine would."""
 
 import ctypes
@@ -41,7 +41,7 @@ def linux(monkeypatch, tmp_path, allowed, cpus):
 
 
 def private(cpus, size_1="32K", size_2="1024K", last=("32768K", "0-3")):
-    """The caches of a core whose first two levels are its own."""
+    """The caches of a core that has its own L1 and L2."""
     files = [(1, "Data", size_1, cpus), (1, "Instruction", "64K", cpus)]
     return [*files, (2, "Unified", size_2, cpus), (3, "Unified", *last)]
 
@@ -64,7 +64,7 @@ HYBRID = {cpu: ("0-1", private("0-1", "48K", "2048K", ("30720K", "0-5"))) for cp
     [
         (range(6), {1: 32 * KIB, 2: MIB, 3: 30 * MIB}),  # a quarter of 4 MiB is less than 2
         ((0, 1), {1: 48 * KIB, 2: 2 * MIB, 3: 30 * MIB}),
-        ((4, 5), {1: 32 * KIB, 2: MIB, 3: 4 * MIB}),  # these know of no third level
+        ((4, 5), {1: 32 * KIB, 2: MIB, 3: 4 * MIB}),  # these have no L3
     ],
 )
 def test_linux_with_unlike_cores(monkeypatch, tmp_path, allowed, want):
@@ -103,7 +103,7 @@ def test_info_says_when_the_quota_is_less_than_the_threads(monkeypatch):
     assert "quota" not in info.threads()
 
 
-# --- macOS: sysctlbyname, which fills what it is given the address of
+# --- macOS: sysctlbyname, which writes to a given address
 
 APPLE_M1 = {
     "hw.nperflevels": 2,
@@ -146,7 +146,7 @@ def macos(monkeypatch, values):
 @pytest.mark.parametrize(
     ("values", "want"),
     [
-        # the least core's, a quarter of what four share; the largest cache for a third level
+        # the smallest core's, a quarter of what four share; the largest cache instead of L3
         (APPLE_M1, {1: 64 * KIB, 2: MIB, 3: 12 * MIB}),
         (INTEL_MAC, {1: 32 * KIB, 2: 256 * KIB, 3: 9 * MIB}),
         ({}, caches.COMMON),
@@ -165,7 +165,7 @@ def test_macos_says_which_name(monkeypatch):
     assert found[3].source == "level 2, sysctl hw.perflevel0.l2cachesize"
 
 
-# --- Windows: records of unlike length one after the other
+# --- Windows: records of different lengths, one after the other
 
 
 def core_record(mask, groups=1):
@@ -198,7 +198,7 @@ def windows(monkeypatch, records):
 
 INSTRUCTION = 1
 NUMA_RECORD = struct.pack("<II40x", 1, 48)
-WINDOWS_HYBRID = [  # a core of two threads, and four that share a level 2
+WINDOWS_HYBRID = [  # a core with two threads, and four that share an L2
     core_record(0b11),
     *(core_record(1 << cpu) for cpu in range(2, 6)),
     NUMA_RECORD,

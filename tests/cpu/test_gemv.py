@@ -53,7 +53,7 @@ def compare(contract, shape, b_order, dtype, with_bias, a_order="C"):
     a = np.array(rng.standard_normal((count, terms)), dtype, order=a_order)
     b = np.array(rng.standard_normal((cols, terms)), dtype, order=b_order)
     bias = rng.standard_normal(cols if with_bias else 0).astype(dtype)
-    # nothing is written beside C, and nothing of it is read
+    # nothing is written beside C, and nothing of C is read
     buffer = np.full((count, cols + 8), np.nan, dtype)
     c = buffer[:, :cols]
     assert contract(a, b, c, bias, 0.0) == (True, FINE)

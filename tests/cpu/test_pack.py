@@ -17,7 +17,7 @@ TERMS = (1, 7, PACK_TERMS + 1, LEAF, LEAF + 3)
 
 
 def laid(shape, layout, dtype):
-    """Numbers 1, 2, … as a matrix: its terms contiguous, its columns, or neither."""
+    """Numbers 1, 2, … as a matrix with contiguous terms, contiguous columns, or neither."""
     numbers = np.arange(1, 1 + shape[0] * shape[1], dtype=dtype).reshape(shape)
     if layout == "strided":
         return np.repeat(np.repeat(numbers, 2, 0), 3, 1)[::2, ::3]
@@ -65,8 +65,8 @@ def next_height(like, left, rows):
 @pytest.mark.parametrize("layout", ["terms", "columns", "strided"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_panels_of_a(dtype, layout, terms):
-    """One for each tile: leaf by leaf, a row in one piece, where the terms are contiguous; else
-    term after term."""
+    """One per tile: if the terms are contiguous, leaf by leaf, each row in one piece; else term
+    after term."""
     least = min(HEIGHTS)
     for rows in range(1, 3 * max(HEIGHTS)):
         a, tall = laid((rows, terms), layout, dtype), max(rows, least)

@@ -1,6 +1,6 @@
 """Which path a shape takes, for every path and on both sides of its thresholds; and the blocks.
 
-A threshold that moves changes this table, so that no path is left without a test of its bits.
+A threshold that moves changes this table, so every path keeps a test of its bits.
 """
 
 import numpy as np
@@ -67,7 +67,7 @@ def problem_of(size, operation, K, n, m):
 
 @njit
 def planned(tiling, problem):
-    """As `engine.contract` and `contract_alone` ask."""
+    """The path, by the questions of `engine.contract` and `contract_alone`."""
     path = path_of(tiling, problem)
     return path_of_rows(tiling, problem) if path == CONTIGUOUS else path
 
@@ -145,7 +145,7 @@ def short(like, rows, cols, terms, b_row, b_col):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_few_rows_from_short_rows(dtype):
-    """From one vector of at most 256 bits on, and from the terms on that 128 bits hold."""
+    """At least one vector of at most 256 bits, and the terms that 128 bits hold."""
     like = np.empty(0, dtype)
     size = like.itemsize
     lanes, least = min(vector_bytes(), 32) // size, 16 // size
@@ -165,7 +165,7 @@ def test_few_rows_from_short_rows(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_row_by_pairs_of_leaves(dtype):
-    """Where a vector has more lanes than an L1 set has lines: of float32 with AVX-512."""
+    """If a vector has more lanes than an L1 set has lines: float32 with AVX-512."""
     like = np.empty(0, dtype)
     wide = PAIRS if vector_bytes() // like.itemsize > WAYS else DOTS
     n = EVICT // like.itemsize
@@ -202,7 +202,7 @@ def test_blocks_cover_the_problem(shape, dtype):
         done = 0
         for index in range(got.all_panels):
             panel = one_panel(like, cols, got, index)
-            assert panel.column <= done  # from there on it is new, or computed again
+            assert panel.column <= done  # the rest is new, or computed again
             assert 0 < panel.cols <= panel.width
             done = panel.column + panel.cols
         assert done == cols
@@ -214,8 +214,8 @@ def one_panel(like, cols, blocks, index):
 
 
 def test_what_is_packed():
-    """Of 1000³ in float32 forward transposes and packs both; grad_weight packs A, whose terms lie
-    apart, and B for many rows."""
+    """At 1000³ in float32 forward transposes and packs both. grad_weight packs A, whose terms are
+    far apart, and B for its many rows."""
     like = np.empty(0, np.float32)
     assert blocks(like, FORWARD, 1000, 1000, 1000).keep
     assert not blocks(like, FORWARD, 1000, 1000, 1000).b_direct

@@ -1,4 +1,4 @@
-"""By default threads start only where those that there are save at least 30 µs."""
+"""By default threads start only if they save at least 30 µs."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """Prints `digest.of_package` computed with other tunables, for `test_tunables`.
 
-Argument: the name of a set of them. The table stands in for the package's own before that is
-imported, so that every function reads it.
+Argument: the name of a set of them. It replaces the package's own table before anything imports
+that, so that every function reads it.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ import sys
 
 ALWAYS, NEVER = 1 << 40, 0
 
-#: Every path wherever it can go, and threads for every call.
+#: Every path wherever possible, and threads for every call.
 PATHS = {
     "FEW_WORK": NEVER,
     "VECTOR_WORK": NEVER,
@@ -41,7 +41,7 @@ PATHS = {
     "SPLIT_K_LEAVES": NEVER,
     "SPLIT_K_PARTS": 2,
 }
-#: All in tiles, in the least blocks, packed.
+#: Everything in tiles, in the smallest blocks, packed.
 PACKED = {
     "FEW_WORK": NEVER,
     "VECTOR_WORK": NEVER,
@@ -66,7 +66,7 @@ PACKED = {
     "STRIP_FEW": 0,
     "STRIP_WORK": NEVER,
 }
-#: Few multiply-adds without a bound; else tiles of other heights, nothing packed.
+#: The path for few multiply-adds without a bound; else tiles of other heights, nothing packed.
 IN_PLACE = {
     "FEW_WORK": NEVER,
     "VECTOR_WORK": ALWAYS,
@@ -92,7 +92,7 @@ SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 
 
 def install(changed):
-    """Put the package's table, so changed, in its place."""
+    """Put the changed table in the place of the package's."""
     package = importlib.util.find_spec("numba_linear").submodule_search_locations[0]
     name = "numba_linear.cpu.tuning"
     spec = importlib.util.spec_from_file_location(name, f"{package}/cpu/tuning.py")

@@ -31,12 +31,12 @@ def host(result):
 
 
 # --------------------------------------------------------------------------------------
-# Numbers that show what others do not, for `operands`
+# Special numbers, for `operands`
 # --------------------------------------------------------------------------------------
 
 
 def mixed(shape, dtype, seed):
-    """Infinities, NaN, zeros, the largest and the least among normal numbers."""
+    """Infinities, NaN, zeros, the largest and the smallest number among normal ones."""
     limits, rng = np.finfo(dtype), np.random.default_rng([seed, *shape])
     specials = [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.smallest_subnormal]
     numbers = rng.standard_normal(shape).astype(dtype)

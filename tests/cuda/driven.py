@@ -1,6 +1,6 @@
-"""Runs the calls on the driver of `driver.c` and looks at what it was asked, in what order.
+"""Runs the calls on the driver of `driver.c` and checks its calls and their order.
 
-For a process that finds that driver.
+It runs in a process that finds that driver.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ parameters = ctypes.c_int.in_dll(driver, "driver_parameters")
 
 
 def log():
-    """What the driver was asked since the last time."""
+    """The driver's calls since the last time."""
     gc.collect()
     lines = driver.driver_log().decode().splitlines()
     driver.driver_forget()
@@ -32,7 +32,7 @@ def log():
 
 
 def array(*shape, stream=None, batch_last=False):
-    """Of the host, where this driver has its memory."""
+    """An array of the host, where this driver has its memory."""
     a = np.zeros(shape, np.float32)
     if batch_last:
         a = np.moveaxis(np.zeros((shape[1], shape[0], *shape[2:]), np.float32), 1, 0)
@@ -64,7 +64,7 @@ def test_arguments():
 
 
 def test_more_shared_memory_is_asked_for():
-    """By the largest tile, which needs operands that lie at multiples of 16 bytes."""
+    """By the largest tile, which needs operands aligned to 16 bytes."""
     wide, high, C = array(2048, 256), array(2048, 256), array(2048, 2048)
     nl.forward(wide, high, out=C)
     allowed = "allow 50176 of 8 on 0"  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -89,7 +89,7 @@ def test_results_are_in_the_streams_order():
 
 
 def test_a_stream_lives_as_long_as_its_results():
-    """A result is freed in the order of its stream, which must still be there."""
+    """A result is freed in its stream's order, so the stream must still exist."""
     before_its_end = []
 
     class Stream:
@@ -118,7 +118,7 @@ def cut_sum(stream):
 
 
 def uneven_batch(stream):
-    """A batch whose samples lie at no one stride, and no `out`."""
+    """A batch without one stride between samples, and no `out`."""
     nl.forward(array(2, 3, 64, batch_last=True), w, stream=stream)
 
 
@@ -131,7 +131,7 @@ def test_a_cut_sum():
 
 
 def test_parts_in_order():
-    """Three parts one after another: part, part, merge, part, merge, with three Cs at most."""
+    """Three parts, one after another: part, part, merge, part, merge, with at most three Cs."""
     cut = contract.cut
     contract.cut = lambda *sizes: Cut(cut(*sizes).tile, LEAF, 1)
     try:
@@ -157,7 +157,7 @@ def test_an_uneven_batch():
 
 
 def test_every_call_can_be_captured():
-    """Once its kernels are loaded; that a driver refuses what waits, this one shows too."""
+    """Once its kernels are loaded. Like a real driver, this one refuses calls that wait."""
     calls = [
         lambda s: nl.forward(x, w, b, stream=s),
         lambda s: nl.backward(g, x, w, stream=s),
@@ -196,7 +196,7 @@ def test_a_producers_stream_is_waited_for():
 
 
 def test_threads():
-    """A thread that has no device yet, and one whose device is known to Numba alone."""
+    """A thread without a device yet, and one whose device only Numba knows."""
     failed = []
 
     def run(prepare):
@@ -214,7 +214,7 @@ def test_threads():
 
 
 def test_another_device():
-    """All memory is the first device's."""
+    """All memory belongs to the first device."""
     failed = []
 
     def run():
@@ -233,7 +233,7 @@ def test_another_device():
 
 
 def test_what_a_call_does_is_little():
-    """Functions of Python that are called, which cost the host a third of a microsecond each."""
+    """It counts calls of Python functions, which take the host a third of a microsecond each."""
     out = nl.Gradients(array(32, 64), array(10, 64), array(10))
     for call, most in (
         (lambda: nl.forward(x, w, b, out=y), 60),

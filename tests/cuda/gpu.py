@@ -1,7 +1,7 @@
-"""A GPU that is not there: the calls of `numba_linear.cuda`, whose launches are interpreted.
+"""A simulated GPU: the calls of `numba_linear.cuda`, whose launches are interpreted.
 
-Everything but the silicon is as on a GPU: arrays with `__cuda_array_interface__`, the arguments of
-every launch, and the PTX that NVVM compiles for them.
+Everything but the hardware is as on a GPU: arrays with `__cuda_array_interface__`, the arguments
+of every launch, and the PTX that NVVM compiles for them.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def intermediate(kernel: Any, capability: Any) -> bytes:
 
 @functools.cache
 def compiled(kernel: Any, capability: Any) -> str:
-    """The PTX that a launch's machine code is made of."""
+    """The PTX of a launch's machine code."""
     linker = linker_of(intermediate(kernel, capability), capability, ptx=True)
     return linker.link("ptx").code.decode()
 
 
 def unfused(text: str) -> str:
-    """PTX with each multiply-add of float32 rounded twice."""
+    """PTX in which each float32 multiply-add is rounded twice."""
     text = text.replace("\t.reg .pred", "\t.reg .f32 %product<1>;\n\t.reg .pred", 1)
     return re.sub(
         r"fma\.rn\.f32\s+(%\w+), (%\w+), (%\w+), (%\w+);",
@@ -79,7 +79,7 @@ class Array:
 
 
 class Gpu:
-    """Memory, and launches into it, in the place of the driver."""
+    """Memory, and launches into it, instead of the driver."""
 
     def __init__(self, monkeypatch: Any, processors: int = 1, change: Any = None) -> None:
         self.memory, self.launches = ptx.Memory(), Counter()
@@ -107,7 +107,7 @@ class Gpu:
         ptx.run(kernel_, blocks, kernel.threads, arguments, self.memory, kernel.shared_bytes)
 
     def to_device(self, a: np.ndarray, layout: Layout | None = None) -> Array:
-        """An array's copy in this memory, of any layout."""
+        """A copy of an array in this memory, in any layout."""
         buffer, view = (layout or Layout()).buffer(a.shape, a.dtype.type)
         view[...] = a
         start = self.memory.place(buffer)
@@ -124,7 +124,7 @@ class Gpu:
         )
 
     def empty(self, place: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Array, int]:
-        """A new array, of NaN, and its address."""
+        """A new array, filled with NaN, and its address."""
         array = self.to_device(np.full(shape, np.nan, dtype))
         return array, array.__cuda_array_interface__["data"][0]
 

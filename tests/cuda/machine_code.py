@@ -1,4 +1,4 @@
-"""nvJitLink and nvdisasm, of NVIDIA's wheels: what the hardware would run."""
+"""nvJitLink and nvdisasm from NVIDIA's wheels: the code that hardware would run."""
 
 import importlib.metadata
 import re
@@ -10,7 +10,7 @@ from numba_linear.cuda.compiled import linker as linker_of
 
 
 def tool(package, name):
-    """The path of a program in a wheel, or None where that is not installed."""
+    """The path of a program in a wheel, or None if that is not installed."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -22,7 +22,7 @@ NVDISASM = tool("nvidia-cuda-nvdisasm", "nvdisasm")
 
 
 class Report(NamedTuple):
-    """What nvJitLink says of a kernel, in bytes."""
+    """What nvJitLink reports about a kernel, in bytes."""
 
     registers: int
     shared: int
@@ -31,7 +31,7 @@ class Report(NamedTuple):
 
 
 def assemble(intermediate, capability):
-    """Machine code as a launch has it made, and the report."""
+    """The machine code that a launch would use, and the report."""
     linker = linker_of(intermediate, capability, ptxas_options=["-v", "--warn-on-spills"])
     code = bytes(linker.link("cubin").code)
     report = linker.get_info_log()
@@ -65,9 +65,9 @@ class Loop(NamedTuple):
 
 
 def hot_loop(cubin):
-    """The loop of a kernel with the most multiply-adds, on its shortest way through.
+    """The loop of a kernel with the most multiply-adds, along its shortest path.
 
-    The shortest way is the one that whole panels take: reading parts of them takes more.
+    Whole panels take the shortest path: reading parts of them takes more instructions.
     """
     text = subprocess.run(
         [NVDISASM, "-c", cubin], capture_output=True, text=True, check=True
@@ -88,7 +88,7 @@ def hot_loop(cubin):
             loops.append((fused, -len(body), labels[target], end))
     most = max(loop[0] for loop in loops)
     _, _, start, end = max(loop for loop in loops if loop[0] == most)
-    # The shortest way from each instruction to the end, the last first.
+    # The shortest path from each instruction to the end, the last first.
     ways = {end: [code[end][0]]}
     for i in range(end - 1, start - 1, -1):
         opcode, target, always = code[i]

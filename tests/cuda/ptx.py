@@ -1,16 +1,16 @@
 """An interpreter of PTX: what a compiled kernel computes, without a GPU.
 
-It knows the instructions that NVVM makes of this package's kernels and refuses any other. A
-block's threads are lanes of NumPy arrays. Of those that may run, the ones furthest behind take the
-next instruction, so that branches may part them. Checked at every instruction:
+It knows the instructions that NVVM generates for this package's kernels and refuses any other. A
+block's threads are lanes of NumPy arrays. Of the threads that may run, those furthest behind take
+the next instruction, so branches may diverge. At every instruction it checks:
 
-- each address lies inside one array, is aligned to the access, and nothing before or after is
+- each address is inside one array and aligned to the access, and nothing before or after is
   touched;
 - shared memory is read only where it was written, and between two barriers no thread reads what
-  another writes, nor do two write the same number;
-- a barrier is reached by all threads of the block that still run.
+  another writes, and no two write the same number;
+- all threads of the block that still run reach a barrier.
 
-The multiply-add is exact: one rounding, by the processor's own.
+The multiply-add is the processor's own, with one rounding.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ BINARY = {
 }
 UNARY = {"neg": np.negative, "not": np.invert, "abs": np.abs}
 
-#: Between two arrays in global memory lie so many bytes that belong to none.
+#: Bytes between two arrays in global memory, which belong to none.
 GAP = 4096
 
 
 class Fault(AssertionError):
-    """What a GPU would not do, or not do the same way every time."""
+    """Something that a GPU would refuse, or not always do in the same way."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Kernel:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
 
     def type_of(self, name: str) -> str:
-        """The type with which a register was declared."""
+        """The declared type of a register."""
         return self.registers[re.match(r"%[a-zA-Z]+", name)[0]]
 
 
@@ -164,7 +164,7 @@ class Memory:
         return start
 
     def find(self, addresses: np.ndarray, size: int, what: str) -> list[tuple[np.ndarray, Any]]:
-        """Which array each access is in: (lanes, bytes, offsets) of each array that is met."""
+        """The array of each access: (lanes, bytes, offsets) for each array that is accessed."""
         which = np.searchsorted(self.starts, addresses, side="right") - 1
         found = []
         for i in np.unique(which):
@@ -188,7 +188,7 @@ def run(
 ) -> Counter[str]:
     """Run a one-dimensional grid, block after block; returns how often each instruction ran.
 
-    `shared_bytes` is what the launch asks for beside the kernel's own.
+    `shared_bytes` is what the launch requests besides the kernel's own.
     """
     kernel = replace(kernel, shared_bytes=kernel.shared_bytes + shared_bytes)
     for name, constant in kernel.constants.items():
@@ -228,8 +228,8 @@ class Block:
         }
         self.shared = np.full(kernel.shared_bytes, 0xFF, np.uint8)
         self.local = np.full((threads, kernel.local_bytes), 0xFF, np.uint8)
-        # Of every four bytes of shared memory: whether it was ever written, and since the last
-        # barrier by which thread it was written and read (-1 by none, -2 by several).
+        # For each four bytes of shared memory: whether they were ever written, and which thread
+        # wrote and read them since the last barrier (-1 none, -2 several).
         words = -(-kernel.shared_bytes // 4)
         self.known = np.zeros(words, bool)
         self.writer = np.full(words, -1)
@@ -251,7 +251,7 @@ class Block:
             here = self.at[able].min()
             self.lanes = np.flatnonzero(able & (self.at == here))
             self.chosen = slice(None) if len(self.lanes) == self.threads else self.lanes
-            # Straight on while no lane can part from the others or meet new ones.
+            # Go straight on while no lane can leave the others or join them.
             others = self.at[able & (self.at > here)]
             until = others.min() if len(others) else end
             while here < until:
@@ -283,7 +283,7 @@ class Block:
         self.at[lanes] = target
 
     def _release(self) -> None:
-        """All wait at a barrier, or have ended."""
+        """All threads wait at a barrier, or have ended."""
         running = self.at < len(self.kernel.instructions)
         if (running & ~self.waiting).any() or len(np.unique(self.at[self.waiting])) > 1:
             raise Fault("threads wait at different barriers")
@@ -440,8 +440,8 @@ class Block:
         return space, kind, count, addresses
 
     def _views(self, i: Instruction, place: str) -> Any:
-        """For each number of an access and each array it meets: its place in the vector, lanes (of
-        the running ones), the array in the access's type, and indices."""
+        """For each number of an access and each array it touches: its place in the vector, lanes
+        (among the running ones), the array in the access's type, and indices."""
         space, kind, count, addresses = self._access(i, place)
         size = np.dtype(TYPES[kind]).itemsize
         everything = np.arange(len(self.lanes))
@@ -469,8 +469,8 @@ class Block:
                 raise Fault(f"{i.text}: reads shared memory that nobody has written")
             if np.any((writer != -1) & (writer != threads)):
                 raise Fault(f"{i.text}: reads what another thread wrote since the last barrier")
-            # Which lane is written last where several read one word does not matter: twice read
-            # is read by several.
+            # If several lanes read one word, it does not matter which is recorded last: any other
+            # makes them several.
             self.reader[words] = threads
             several = self.reader[words] != threads
             several |= (reader != -1) & (reader != threads)

@@ -1,4 +1,4 @@
-"""Numba's CUDA simulator, put right where its kernels would not be those of a GPU."""
+"""Numba's CUDA simulator, repaired where it differs from a GPU."""
 
 import threading
 
@@ -6,17 +6,17 @@ from exact import fma
 
 
 def repair():
-    """Make the simulator's multiply-add exact, and its shared arrays one to a block.
+    """Make the simulator's multiply-add exact, and its shared arrays one per block.
 
-    Its own multiply-add rounds twice, and its shared arrays may be made twice where two threads
-    ask at once.
+    Its own multiply-add rounds twice, and two threads that ask for a shared array at once may get
+    two.
     """
     from numba.cuda.simulator import kernelapi
 
     lock, array = threading.Lock(), kernelapi.FakeCUDAShared.array
 
     def locked(self, *arguments):
-        # The simulator tells shared arrays apart by the line that asks for them: this one.
+        # The simulator identifies a shared array by the line that asks for it: this one.
         with lock:
             return array(self, *arguments)
 

@@ -1,4 +1,4 @@
-"""Machine code on disk: found again, and compiled anew where it is not what was written there."""
+"""Machine code on disk: found again, and compiled anew if the file is not what was written."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Counted(Kernel):
-    """A kernel that says how often it was compiled, and for what."""
+    """A kernel that records how often it was compiled, and for what."""
 
     def __init__(self, name="kernel", code=CODE):
         super().__init__(name, None, 32, 1, ())
@@ -41,7 +41,7 @@ def test_compiled_once(folder):
 
 @pytest.mark.parametrize("what", ["name", "architecture", "package", "toolkit", "sources"])
 def test_a_file_of_another_is_not_taken(folder, monkeypatch, what):
-    """Of another kernel or GPU, another version of the package, its files, or the toolkit."""
+    """Another kernel, GPU, version of the package, its files, or the toolkit."""
     Counted().machine_code((9, 0))
     other = Counted("other" if what == "name" else "kernel", b"other code")
     found = compiled.foundations()
@@ -84,7 +84,7 @@ def test_a_broken_file_is_written_anew(folder, harm):
 
 
 def test_where_nothing_can_be_written(tmp_path, monkeypatch):
-    """A file stands where the folder would be: as on a full or read-only disk, it works."""
+    """A file is in the folder's place. The call works, as it does on a full or read-only disk."""
     place = tmp_path / "place"
     place.write_text("a file")
     monkeypatch.setattr(config, "CACHE_DIR", str(place / "cache"))

@@ -1,4 +1,4 @@
-"""What the calls on the GPU take and refuse, with the messages of the calls on the CPU."""
+"""What the calls on the GPU accept and refuse, with the CPU calls' messages."""
 
 import pytest
 
@@ -126,7 +126,7 @@ def test_parameters_are_to_be_detached(gpu):
     with pytest.raises(TypeError, match=r"forward: w is a tensor that .*: pass w\.detach\(\)"):
         nl.forward(x, w)
     g, x = gpu.to_device(f32(K, m)), gpu.to_device(f32(K, n))
-    g.requires_grad = x.requires_grad = False  # as a tensor says that needs none
+    g.requires_grad = x.requires_grad = False  # as on a tensor that needs none
     assert host(nl.grad_weight(g, x)).shape == (m, n)
 
 
@@ -169,7 +169,7 @@ def test_out_without_a_weight(gpu, change, error, words):
 
 
 def test_unaligned_arrays_are_refused(gpu):
-    """A GPU can not read a number across a multiple of its size."""
+    """A GPU cannot read a number that is not aligned to its size."""
     g = gpu.to_device(f32(K, m), Layout(shift=1))
     with pytest.raises(ValueError, match=r"g lies at address 0x\w+ .*multiples of the 4 bytes"):
         nl.grad_bias(g)
@@ -180,7 +180,7 @@ def test_unaligned_arrays_are_refused(gpu):
 
 
 def test_parts_of_one_buffer_do_not_overlap(gpu):
-    """Results between each other's rows, which first and last bytes alone would not show."""
+    """Results between each other's rows: their first and last bytes alone would not show it."""
     given = operands(K, n, m, np.float32)
     device_ = on(gpu, given)
     both = gpu.to_device(f32(2 * K, m))
@@ -224,7 +224,7 @@ HERE = device.Place(0, device.Stream(7, None))
 
 @pytest.mark.parametrize("view", [np.s_[:], np.s_[::2, 1:], np.s_[:, 3]], ids=str)
 def test_dlpack(view):
-    """The addresses are the host's, for no more than an address is looked at."""
+    """The addresses are the host's: nothing is read there."""
     a = np.arange(24.0).reshape(4, 6)[view]
     given = ByDlpack(a)
     found = arrays.operand("forward", "sum", "x", given, device.Place(0, device.default_stream()))
@@ -232,14 +232,14 @@ def test_dlpack(view):
     assert (found.shape, found.strides) == (a.shape, a.strides)
     arrays.operand("forward", "sum", "x", given, HERE)
     assert given.streams == [1, 7]  # 1 is CUDA's default stream
-    given.requires_grad = False  # as of PyTorch's, asked by the word None for the same stream
+    given.requires_grad = False  # as on PyTorch's tensors, which call the same stream None
     arrays.operand("forward", "sum", "x", given, device.Place(0, device.default_stream()))
     arrays.operand("forward", "sum", "x", given, HERE)
     assert given.streams == [1, 7, None, 7]
 
 
 def test_dlpack_goes_first():
-    """As PyTorch's other interface says nothing of a stream."""
+    """PyTorch's other interface does not name a stream."""
     a = np.zeros((2, 3))
     given = ByDlpack(a)
     given.__cuda_array_interface__ = {"version": 2}
@@ -248,7 +248,7 @@ def test_dlpack_goes_first():
 
 
 def test_cuda_array_interface(gpu):
-    """Strides may be left out, and an empty array may lie nowhere."""
+    """Strides may be missing, and an empty array may have no address."""
     interface = {"version": 3, "shape": (2, 3), "typestr": "<f8", "data": (4096, True)}
     given = SimpleNamespace(__cuda_array_interface__=interface)
     found = arrays.operand("forward", "sum", "x", given, HERE)
@@ -265,7 +265,7 @@ def test_cuda_array_interface(gpu):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """Which stream was told to wait for which."""
+    """Which stream waits for which."""
     done = []
 
     def stream(handle):
@@ -291,7 +291,7 @@ def waits(monkeypatch):
         (7, 7, []),
         (1, 9, [(9, 1)]),
         (None, 9, []),  # "no synchronisation needed"
-        (1, 0, []),  # CuPy's word for its default stream, and ours
+        (1, 0, []),  # CuPy's handle of its default stream, and ours
         (1, SimpleNamespace(ptr=0), []),
         (1, SimpleNamespace(cuda_stream=0), []),
         (2, SimpleNamespace(ptr=2), []),
@@ -371,7 +371,7 @@ def test_arrays_on_another_gpu_are_refused(gpu, monkeypatch):
 
 
 def test_whose_memory_it_is(monkeypatch):
-    """By the driver's attributes of a pointer: on a GPU, managed, pinned, and none of CUDA's."""
+    """By the driver's pointer attributes: on a GPU, managed, pinned, and unknown to CUDA."""
     of_device, of_host = device.driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, 1
     known = {
         100: {"DEVICE_ORDINAL": 0, "MEMORY_TYPE": of_device, "IS_MANAGED": False},

@@ -1,4 +1,4 @@
-"""Every kernel compiles for all GPUs there are, and its PTX and machine code are as documented."""
+"""Every kernel compiles for all supported GPUs, to PTX and machine code as documented."""
 
 import re
 
@@ -26,7 +26,7 @@ from numba_linear.cuda.tile import contraction
 
 #: Turing to Blackwell.
 TARGETS = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0, "a"), (12, 0, "a")]
-#: Registers of a multiprocessor, which its resident threads share.
+#: Registers of a multiprocessor, shared by its resident threads.
 REGISTERS = 1 << 16
 
 SIZES = {"float32": 4, "float64": 8}
@@ -50,7 +50,7 @@ def kernels():
         sums = MERGE_SEGMENTS * MERGE_SUMS * size
         yield f"merge {dtype}", merging(dtype), (registers, sums, MERGE_LEVELS * size)
         yield f"each {dtype}", multiplying(dtype), (registers, 0, 0)
-        # The strides of dimensions, which are indexed while running.
+        # Strides of dimensions, indexed at run time.
         yield f"copy {dtype}", copying(dtype, 3), (registers, 0, 3 * 8 * 3)
 
 
@@ -66,7 +66,7 @@ KERNELS = [pytest.param(kernel, bounds, id=name) for name, kernel, bounds in ker
 
 
 def innermost(text, instruction):
-    """The loop of PTX, label to branch, that has all of an instruction's uses and is shortest."""
+    """The shortest loop of PTX, label to branch, that has all uses of an instruction."""
     lines = [" ".join(line.split()) for line in text.splitlines()]
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.match(r"\$\w+:$", line)}
     everywhere = sum(line.startswith(instruction) for line in lines)
@@ -81,7 +81,7 @@ def innermost(text, instruction):
 
 @pytest.mark.parametrize(("kernel", "bounds"), KERNELS)
 def test_registers_and_memory(kernel, bounds):
-    """On all targets, of which the oldest one's intermediate code will do."""
+    """On all targets, from the oldest one's intermediate code."""
     code = intermediate(kernel, TARGETS[0])
     registers, shared, local = bounds
     for capability in TARGETS if kernel.name in ON_ALL else TARGETS[-2:-1]:
@@ -94,7 +94,7 @@ def test_registers_and_memory(kernel, bounds):
 
 @pytest.mark.parametrize(("kernel", "bounds"), KERNELS)
 def test_only_the_arithmetic_of_the_rule(kernel, bounds):
-    """No flush to zero, approximation, atomic or tensor core, and no product that is rounded."""
+    """No flush to zero, approximation, atomic, tensor core or rounded product."""
     text = compiled(kernel, (9, 0))
     assert ".target sm_90" in text
     instructions = set(re.findall(r"^\s+(?:@!?%\w+\s+)?([a-z]\w*\.[\w.]+)", text, re.MULTILINE))
@@ -129,7 +129,7 @@ def test_inner_loop_of_ptx(tile):
     assert count("bar.sync") == 1
 
 
-#: The part of a step's instructions that are multiply-adds, on sm_90, as docs/cuda.md has it.
+#: The share of multiply-adds in a step's instructions on sm_90, as in docs/cuda.md.
 SHARES = {
     LARGE["float32", 1]: 0.84,
     LARGE["float32", 3]: 0.84,
@@ -158,7 +158,7 @@ def test_inner_loop_of_machine_code(tile, tmp_path):
 
 
 def test_one_row_reads_more_than_it_computes():
-    """Of the tile of one row, a term is read once from global memory and once from shared."""
+    """The one-row tile reads each term once from global memory and once from shared memory."""
     tile = ROW["float32"]
     assert tile.b.share == tile.depth and tile.threads == tile.b.width
     assert tile.threads <= EACH_THREADS

@@ -1,4 +1,4 @@
-"""How contractions are cut: by the work on paper, and with little workspace."""
+"""How contractions are cut: by the estimated work, and with little workspace."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ PROCESSORS = (1, 20, 132)
 
 
 def slots(rows, cols, terms, found):
-    """Cs that a cut takes of workspace."""
+    """The number of Cs in a cut's workspace."""
     parts = -(-terms // found.part_terms)
     launches = -(-parts // found.at_once)
     return min(parts, found.at_once) + (launches - 1).bit_length() if parts > 1 else 0
@@ -23,7 +23,7 @@ def slots(rows, cols, terms, found):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_cut_is_of_the_rule(dtype):
-    """Parts are aligned groups of leaves, that the tile has levels for."""
+    """Parts are aligned groups of leaves, for which the tile has levels."""
     for rows, cols, terms in itertools.product(SIZES, SIZES, (0, *SIZES)):
         if rows < cols and rows != 1:
             continue
@@ -37,7 +37,7 @@ def test_every_cut_is_of_the_rule(dtype):
 
 
 def test_small_batches_are_not_padded_to_128():
-    """By less than 32 columns, where there is one tile of 128; by less than a third beyond."""
+    """Padding is less than 32 columns for a single tile of 128, and less than a third beyond."""
     for K in range(17, 400):
         tile = cut("float32", 4096, K, 4096, 132).tile
         _, across = tile.shape
@@ -57,7 +57,7 @@ def test_tiles_by_batch():
 
 
 def test_no_other_cut_takes_less():
-    """The paper's: by `cycles`, of all tiles and levels."""
+    """By the estimate `cycles`, among all tiles and levels."""
     from numba_linear.cuda.machine import MOST_LEVELS, SMALL
 
     few = (SMALL["float32"], NARROW["float32"])
@@ -71,10 +71,10 @@ def test_no_other_cut_takes_less():
 
 
 def test_workspace():
-    """Of log₂(parts) + 1 C's, and those of one launch, which are some for each multiprocessor."""
+    """At most log₂(parts) + 1 Cs, and those of one launch, a few per multiprocessor."""
     K, n, m = 10**6, 4096, 4096
     found = cut("float32", m, n, K, 132)
-    assert slots(m, n, K, found) * m * n * 4 <= 600 << 20  # of 4 GiB for a C to each part
+    assert slots(m, n, K, found) * m * n * 4 <= 600 << 20  # a C for each part would take 4 GiB
     for rows, cols, terms in itertools.product(SIZES, SIZES, (10**5, 10**7, 10**9)):
         if rows < cols or rows * cols > 10**9:
             continue

@@ -1,4 +1,4 @@
-"""What the calls ask of the driver, through NVIDIA's cuda.core: of one that is written in C."""
+"""The calls' use of the driver through NVIDIA's cuda.core, on a driver written in C."""
 
 import os
 import re
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    """Settings of a process that finds the driver; its folder is the process's cache, too."""
+    """Settings for a process that finds the driver; the folder is its cache too."""
     folder = tmp_path_factory.mktemp("driver")
     library = folder / "libcuda.so.1"
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, HERE / "driver.c"], check=True)
@@ -64,7 +64,7 @@ def test_a_second_process_compiles_nothing(driver, tmp_path):
     files = sorted(folder.iterdir())
     assert len(files) == 2
     assert finish(start("-c", FIRST_USE, **settings)) == ["\n"]
-    files[0].write_bytes(files[0].read_bytes()[:-1])  # as a full disk would leave it
+    files[0].write_bytes(files[0].read_bytes()[:-1])  # as on a full disk
     (output,) = finish(start("-c", FIRST_USE, **settings))
     assert len(output.split()) == 1 and sorted(folder.iterdir()) == files
     assert finish(start("-c", FIRST_USE, **settings)) == ["\n"]

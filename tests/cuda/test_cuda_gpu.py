@@ -1,7 +1,7 @@
-"""On a GPU: every call equals the equations, bit for bit, whoever owns the arrays.
+"""On a GPU: every call equals the equations, bit for bit, for any library's arrays.
 
-With NUMBA_ENABLE_CUDASIM=1 the same tests run in Numba's simulator, at fewer shapes, and on
-NumPy's arrays in the place of CuPy's and PyTorch's.
+With NUMBA_ENABLE_CUDASIM=1 the same tests run in Numba's simulator, at fewer shapes, and with
+NumPy's arrays instead of CuPy's and PyTorch's.
 """
 
 import pytest
@@ -32,7 +32,7 @@ if SIMULATED:
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not cuda.is_available(), reason="there is no NVIDIA GPU"),
-    # Infinity and NaN are as good as other numbers, also in the simulator's threads.
+    # Infinity and NaN are allowed, also in the simulator's threads.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 
@@ -48,7 +48,7 @@ SHAPES = [
 ]
 #: One of each kind; the others are parts of `backward`.
 NAMES = ("forward", "forward without b", "backward mean", "backward sum", "backward none")
-#: Rows, terms and columns of layers that are looked at in every layout, and with odd numbers.
+#: Rows, terms and columns of layers that are tested in every layout, and with special numbers.
 SMALLER = [(130, 300, 70), (1, 530, 41)]
 MANY = 20
 
@@ -56,7 +56,7 @@ LAYOUTS = {
     name: layout for name, layout in LAYOUTS.items() if name not in ("unaligned", "packed records")
 }
 
-if SIMULATED:  # where a launch takes a quarter of a second
+if SIMULATED:  # a launch takes a quarter of a second
     SHAPES = [(1, 257, 5), (3, 15, 33), (34, 2, 3), (0, 3, 4), (3, 0, 4)]
     NAMES = ("forward", "backward mean")
     SMALLER = [(5, 18, 6)]
@@ -70,7 +70,7 @@ def address_of(array):
 
 
 class OnGpu:
-    """A copy of an array on the GPU, in a layout, inside of a larger buffer."""
+    """A copy of an array on the GPU, in a layout, inside a larger buffer."""
 
     def __init__(self, a, layout=None):
         buffer, view = (layout or Layout()).buffer(a.shape, a.dtype.type)
@@ -94,7 +94,7 @@ class OnGpu:
         return self._on_host()[1].copy()
 
     def beside(self):
-        """The buffer's bytes, those of the array blanked."""
+        """The buffer's bytes, with the array's own blanked."""
         buffer, view = self._on_host()
         view[...] = np.nan
         return buffer
@@ -129,7 +129,7 @@ def test_every_call(name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cuts(monkeypatch, dtype):
-    """Sums in parts, and a whole large tile, however the machine would cut them."""
+    """Sums in parts, and a whole large tile, whatever the machine's own cut."""
     with monkeypatch.context() as patch:
         patch.setattr(arrays.device, "processors", lambda ordinal: 1000)
         check("forward", operands(3, 700, 5, dtype), "in parts")
@@ -145,7 +145,7 @@ def test_cuts(monkeypatch, dtype):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout):
-    """The operands in a layout, and the result in it, of which nothing beside is written."""
+    """Operands and result in a layout; nothing beside the result is written."""
 
     def to(given):
         return type(given)(**{k: OnGpu(a, LAYOUTS[layout]) for k, a in vars(given).items()})
@@ -190,7 +190,7 @@ def test_many_runs_give_the_same_bits():
 
 
 def test_streams():
-    """Two streams at once, and a result that is read in its own stream's order."""
+    """Two streams at once, and a result read in its own stream's order."""
     shape = (3, 20, 2) if SIMULATED else (300, 2000, 200)
     given = [operands(*shape, np.float32), operands(*shape, np.float32, mixed)]
     streams = [cuda.stream() for _ in given]
@@ -236,7 +236,7 @@ class Torch:
 
 
 class Numpy:
-    """NumPy's arrays, which in the simulator lie where a GPU's would."""
+    """NumPy's arrays, which stand in for a GPU's in the simulator."""
 
     class Array(np.ndarray):
         __cuda_array_interface__ = property(lambda self: self.__array_interface__)
@@ -274,7 +274,7 @@ def test_arrays_of(kind):
 
 
 def test_cupy_arrays_backwards():
-    """The features of both operands reversed, which reverses every sum."""
+    """Both operands' features are reversed, which reverses every sum."""
     library = Cupy() if not SIMULATED else Numpy()
     given = operands(6, 300, 5, np.float32)
     x, w = library.array(given.x), library.array(given.w)

@@ -1,7 +1,7 @@
 """The compiled PTX computes the equations, bit for bit, in an interpreter.
 
-Every array lies in memory of its own, so that a read or write beside one is found, and so is a
-race in shared memory: see `ptx.py`.
+Every array has its own memory, so a read or write beside one is found, and so is a race in shared
+memory: see `ptx.py`.
 """
 
 import math
@@ -38,7 +38,8 @@ from numba_linear.cuda.machine import (
     Cut,
 )
 
-# Where a kernel changes its path: tiles of 1, 32, 64 and 128, panels of 8 and 16 terms, leaves.
+# Sizes at which a kernel changes its path: tiles of 1, 32, 64 and 128, panels of 8 and 16 terms,
+# leaves.
 SHAPES = [
     (1, 1, 1),
     (1, 15, 129),
@@ -110,7 +111,7 @@ def padded(gpu, a):
 
 @pytest.mark.parametrize("shape", [(128, 16, 256), (130, 9, 259), (257, 19, 6), (3, 263, 4)])
 def test_the_tile_that_loads_16_bytes(gpu, shape, monkeypatch):
-    """Of rows and of terms, some of them beyond the last; more rows than columns, and less."""
+    """Along rows and terms, some beyond the last; with more rows than columns, and with fewer."""
     taken = []
 
     def cut(dtype, rows, cols, terms, processors, wide=True):
@@ -144,7 +145,7 @@ def test_which_operands_are_loaded_16_bytes_at_once():
 
 @pytest.mark.parametrize("tile", [HALF["float32", 3], *NARROW.values()], ids=str)
 def test_tiles_for_small_batches(gpu, tile, monkeypatch):
-    """As wide as the tile, and not; terms no multiple of its depth, and more than a leaf."""
+    """As wide as the tile, and not; terms not a multiple of its depth, and more than a leaf."""
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
     down, across = tile.shape
     for shape in [(across, 41, down), (across - 1, 263, down + 1)]:
@@ -154,7 +155,7 @@ def test_tiles_for_small_batches(gpu, tile, monkeypatch):
 
 @pytest.mark.parametrize("tile", [LARGE["float32", 3], SMALL["float64"], ROW["float32"]], ids=str)
 def test_all_levels_of_the_tree(gpu, tile, monkeypatch):
-    """As many leaves as a block takes, one less, and three; 8 instead of 64 for wider tiles."""
+    """As many leaves as a block takes, one fewer, and three; 8 instead of 64 for wider tiles."""
     monkeypatch.setattr(contract, "cut", lambda *_: Cut(tile, LEAF << tile.levels))
     most = 1 << (tile.levels if tile.down == 1 else min(tile.levels, 3))
     for leaves in (3, most - 1, most):
@@ -180,7 +181,7 @@ def test_parts_of_a_sum(monkeypatch, parts, dtype):
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_parts_in_order(gpu, at_once, monkeypatch):
-    """Parts launched one after another, what is pending kept as the rule's binary counter does."""
+    """Parts launched one after another; pending sums wait as in the rule's binary counter."""
     cut, work = contract.cut, []
 
     def memory(place, bytes_):
@@ -226,7 +227,7 @@ def test_out_is_filled_and_nothing_beside_it(gpu, name, layout):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_uneven_batches(gpu, name):
-    """A batch transposed in memory: its samples lie at no one stride."""
+    """A batch transposed in memory: its samples have no single stride."""
 
     def transposed(a):
         a = a if isinstance(a, np.ndarray) else a.copy_to_host()
@@ -250,7 +251,7 @@ def test_uneven_batches(gpu, name):
 
 @pytest.mark.parametrize("shape", [(3, 20, 5), (1, 300, 4)], ids=str)
 def test_rows_gigabytes_apart(gpu, shape):
-    """No offset is computed in 32 bits: between two rows lie 5 GiB."""
+    """No offset is computed in 32 bits: rows are 5 GiB apart."""
     apart = 5 << 30
     given = operands(*shape, np.float32)
     rows = {}
@@ -284,7 +285,7 @@ def test_rows_gigabytes_apart(gpu, shape):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_special_values(gpu, name, dtype):
-    """Infinities, NaN, zeros and subnormals among the numbers, no multiple of a tile."""
+    """Infinities, NaN, zeros and subnormals among the numbers; sizes not a multiple of a tile."""
     check(gpu, name, operands(19, 27, 21, dtype, mixed))
 
 
@@ -292,7 +293,7 @@ def test_special_values(gpu, name, dtype):
 @pytest.mark.parametrize("shape", [(5, 9, 3), (1, 257, 3)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_negative_zero_is_kept(gpu, name, shape, dtype):
-    """Terms that underflow to -0 sum to -0, whatever stands for the terms that fill a panel."""
+    """Terms that underflow to -0 sum to -0, whatever pads a panel."""
     given = operands(*shape, dtype, negligible)
     check(gpu, name, given, str(shape))
     if name == "forward":
@@ -311,12 +312,12 @@ def test_subnormal_results(gpu, dtype):
 
 
 # --------------------------------------------------------------------------------------
-# What these tests would find
+# Faults that these tests find
 # --------------------------------------------------------------------------------------
 
 
 def wrong(monkeypatch, change):
-    """`forward` on a GPU with changed PTX, and what it should give; terms that show an order."""
+    """`forward` with changed PTX, and the right result; the terms show their order."""
     gpu = Gpu(monkeypatch, change=change)
     given = operands(3, 700, 2, np.float32)
     return host(nl.forward(*(gpu.to_device(a) for a in (given.x, given.w)))), equations.forward(

@@ -1,4 +1,4 @@
-"""The package without CUDA: nothing of it is imported, and the first call says what is missing."""
+"""The package without CUDA: it imports none of it, and the first call says what is missing."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ from numba_linear.cuda import layer
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 
-#: What has to be on the path for the message.
+#: What must be on the path for the message.
 NEEDED = ("numba", "numpy", "llvmlite", "numba_cuda")
 
 CALLS = {
@@ -63,7 +63,7 @@ def test_bench_on_a_gpu_has_no_threads(no_extra, capsys):
 
 @pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 def test_where_numba_cuda_can_not_be_imported(monkeypatch):
-    """As with a NumPy that it does not know."""
+    """For example with a NumPy that it does not support."""
     import numba
 
     layer.engine.cache_clear()
@@ -75,7 +75,7 @@ def test_where_numba_cuda_can_not_be_imported(monkeypatch):
 
 @pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed")
 def test_without_the_redirect():
-    """numba-cuda on Python's path, in a folder whose .pth files Python does not read."""
+    """numba-cuda is on Python's path, in a folder whose .pth files Python does not read."""
     paths = [str(Path(find.origin).parents[1]) for find in map(importlib.util.find_spec, NEEDED)]
     code = """
 import numba_linear.cuda as nl

@@ -20,7 +20,7 @@ def test_simulated():
     skipped = re.findall(r"^SKIPPED .*?: (?:\d+: )?(.*)$", output, re.MULTILINE)
     print(output)
     assert int(re.search(r"(\d+) passed", output)[1]) >= 40
-    # What needs a GPU, and nothing else.
+    # Only tests that need a GPU are skipped.
     assert set(skipped) <= {
         "its shapes would take the simulator an hour",
         "CuPy is not installed",

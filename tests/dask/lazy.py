@@ -19,7 +19,7 @@ LAZY = {
 
 
 def chunked(a: np.ndarray, *samples: Any, features: Any = -1) -> da.Array:
-    """A Dask array in these chunks of samples, by each dimension of the batch."""
+    """A Dask array in these chunks of samples, for each dimension of the batch."""
     return da.from_array(a, chunks=(*samples, features))
 
 
@@ -31,7 +31,7 @@ def in_chunks(given: SimpleNamespace, *samples: Any) -> SimpleNamespace:
 
 
 def computed(result: Any, **options: Any) -> Any:
-    """The lazy result of an operation, computed; what it said of itself must be true."""
+    """The computed result of an operation; its lazy shape, dtype and chunks must be true."""
     lazy = parts(result)
     arrays = dict(zip(lazy, dask.compute(*lazy.values(), **options), strict=True))
     for name, promised in lazy.items():

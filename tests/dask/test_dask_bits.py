@@ -99,7 +99,7 @@ def test_no_features(name, n, m):
 
 @pytest.mark.parametrize("name", ["grad_weight sum", "grad_bias mean", "backward mean"])
 def test_layers_whose_rows_are_less_than_their_sum(name):
-    """Of 1050 and 1100 features the smallest node is not a leaf, but two."""
+    """With 1050 and 1100 features the smallest node is two leaves."""
     assert unit_of(1050, 1100) == 512
     whole = operands(1400, 1100, 1050, np.float32)
     for chunks in ((700, 600, 100), 300):
@@ -119,7 +119,7 @@ def test_first_layer_has_no_gradient_of_x(plain):
 
 
 def test_numbers_that_are_none():
-    """NaN and infinities take their samples' way, and no warning tells of an overflow."""
+    """NaN and infinities stay with their samples, and there is no warning of overflow."""
     whole = operands(1500, n, m, np.float32)
     whole.g[700, 1], whole.x[3, 2], whole.g[1400:, 0] = np.nan, np.inf, 3e38
     whole.x[1400:, :] = 2
@@ -128,7 +128,7 @@ def test_numbers_that_are_none():
 
 
 def test_dask_s_own_sum_depends_on_chunks(plain):
-    """So the comparison can fail."""
+    """The comparison can fail."""
     whole = plain[np.float32]
     chunks = (256, 100, 333)
     lazies = [in_chunks(whole, samples) for samples in chunks]
@@ -143,7 +143,7 @@ def test_dask_s_own_sum_depends_on_chunks(plain):
 
 
 def test_lazy_results_go_on(plain):
-    """Two layers and a step of descent in one graph, with the bits of the same in memory."""
+    """Two layers and a step of descent in one graph, with the bits as in memory."""
     whole = plain[np.float64]
     lazy = in_chunks(whole, 400)
 
@@ -162,7 +162,7 @@ def test_lazy_results_go_on(plain):
 
 
 def test_a_weight_is_taken_as_it_was(plain):
-    """As in memory, what happens to w after the call does not change the call's result."""
+    """As in memory, a change of w after the call does not change the result."""
     whole = plain[np.float64]
     w = whole.w.copy()
     y = forward(chunked(whole.x, 400), w)
@@ -189,7 +189,7 @@ def test_inputs_that_are_strided_read_only_or_of_fortran_order(plain):
 
 @st.composite
 def cuts(draw, size, most=8):
-    """Chunks of a dimension, of which any may be empty."""
+    """Chunks of a dimension; any may be empty."""
     places = st.one_of(st.integers(0, size), st.integers(0, size // 256).map(lambda q: 256 * q))
     ends = sorted(draw(st.lists(places, max_size=most)))
     return tuple(int(chunk) for chunk in np.diff([0, *ends, size]))

@@ -21,7 +21,7 @@ import numba_linear
 from numba_linear.dask import backward, forward, grad_bias, grad_weight
 
 pytestmark = pytest.mark.filterwarnings(
-    # What Dask's own threads leave to the collector as a cluster closes.
+    # Dask's own threads leave these to the collector when a cluster closes.
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
@@ -30,7 +30,7 @@ K, n, m = 3000, 7, 5
 
 
 def cluster(**options):
-    """Two workers, each a process of one thread."""
+    """Two workers, each a process with one thread."""
     options = {"processes": True, "threads_per_worker": 1} | options
     if options["processes"]:
         options["host"] = "127.0.0.1"
@@ -71,7 +71,7 @@ def test_workers_that_are_threads(plain):
 
 
 def late(chunk, block_info=None):
-    """The chunk, after a while that depends on it alone."""
+    """The chunk, after a delay that depends on it alone."""
     time.sleep(random.Random(block_info[0]["chunk-location"][0]).random() / 50)
     return chunk
 
@@ -85,13 +85,13 @@ def test_chunks_that_come_in_any_order(plain, processes):
 
 
 def killed(chunk, marker, block_info=None):
-    """The chunk; the first time that the middle one is asked for, its worker is killed."""
+    """The chunk; the first request for the middle one kills its worker."""
     if block_info[0]["chunk-location"][0] == block_info[0]["num-chunks"][0] // 2:
         try:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return chunk
-        time.sleep(0.3)  # its results so far are on this worker, and are lost
+        time.sleep(0.3)  # results so far are on this worker and will be lost
         os.kill(os.getpid(), signal.SIGKILL)
     return chunk
 
@@ -111,7 +111,7 @@ def test_a_worker_killed_in_the_middle(plain, processes, tmp_path):
 
 
 def threads_of_numba():
-    """Whether Numba has started its threads, and what it would start."""
+    """Whether Numba has started its threads, and how many it would start."""
     from numba.np.ufunc import parallel
 
     return parallel._is_initialized
@@ -162,14 +162,14 @@ def peak():
 
 
 def made(k, features):
-    """Rows of as many features for samples k, in float32: fractions that look like chance."""
+    """Rows of features for samples k, in float32: fractions that look random."""
     factors = np.sqrt(np.arange(2, features + 2, dtype=np.float32))
     return np.modf(k[:, None] * factors)[0] - np.float32(0.5)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells the peak")
 def test_operands_larger_than_memory():
-    """Of 1 GiB, made lazily, a worker of 320 MiB holds its base and at most 8 chunks."""
+    """1 GiB is made lazily; a worker of 320 MiB holds its base and at most 8 chunks."""
     K, n, m, samples = 2_100_000, 96, 32, 20_000
     k = da.arange(K, chunks=samples, dtype=np.float32)
     x, g = (

@@ -20,7 +20,7 @@ def never(chunk):
 
 
 def lazy(*shape, dtype=np.float64, chunks=2):
-    """An array none of whose chunks can be computed."""
+    """An array whose chunks cannot be computed."""
     return da.zeros(shape, dtype=dtype, chunks=chunks).map_blocks(
         never, dtype=dtype, meta=np.empty((0,) * len(shape), dtype)
     )
@@ -32,7 +32,7 @@ masked = da.ma.masked_array(da.zeros((K, n), chunks=2), mask=da.zeros((K, n), bo
 
 
 class Foreign(np.lib.mixins.NDArrayOperatorsMixin):
-    """Such an array as a sparse or GPU library's, which Dask takes for chunks."""
+    """An array like a sparse or GPU library's, which Dask accepts as chunks."""
 
     shape, dtype, ndim = (0, 0), np.dtype(float), 2
 
@@ -201,7 +201,7 @@ def test_right_calls_compute_nothing():
     ],
 )
 def test_chunks_that_are_not_what_their_array_says(chunk, words):
-    """Of which Dask knows nothing, and the sum would be another."""
+    """Dask does not notice it, and the sum would be another."""
     wrong = da.ones((K, m), chunks=(2, m)).map_blocks(
         chunk, dtype=np.float64, meta=np.empty((0, 0))
     )

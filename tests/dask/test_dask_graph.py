@@ -1,4 +1,4 @@
-"""What the scheduler is given: one task a chunk and joins, soon built."""
+"""The scheduler's graph: one task per chunk, and joins, built quickly."""
 
 import math
 import time
@@ -22,7 +22,7 @@ n, m = 7, 5
 
 
 def tasks(*results):
-    """The keys of the tasks that compute these results together, but for Dask's last ones."""
+    """The keys of the tasks that compute these results together, except Dask's last ones."""
     keys = set()
     with Callback(pretask=lambda key, graph, state: keys.add(key)):
         dask.compute(*results, scheduler="synchronous")
@@ -34,7 +34,7 @@ def made(chunks, features, samples=100):
 
 
 def joins(chunks):
-    """Tasks above one for each chunk: joins of FAN, and the last of them is the total."""
+    """The tasks beyond one per chunk: joins of FAN, the last of which is the total."""
     count = 0
     while chunks > FAN:
         chunks = math.ceil(chunks / FAN)
@@ -44,7 +44,7 @@ def joins(chunks):
 
 @pytest.mark.parametrize("chunks", [1, 2, 8, 9, 100])
 def test_one_task_a_chunk_and_joins(chunks):
-    """And one for each result; beside them what makes g and x, each chunk by a task of its own."""
+    """And one for each result; besides them the tasks that make g and x, one per chunk."""
     g, x = made(chunks, m), made(chunks, n)
     assert len(tasks(nd.grad_bias(g))) <= 2 * chunks + joins(chunks) + 1
     assert len(tasks(nd.grad_weight(g, x))) <= 3 * chunks + joins(chunks) + 1
@@ -89,7 +89,7 @@ def test_names_tell_what_is_computed_and_are_the_same_again():
 
 
 def test_a_graph_is_soon_built():
-    """And optimised: a quiet machine takes 0.06 to 0.09 ms a chunk; others may be at work here."""
+    """And optimised. A quiet machine takes 0.06 to 0.09 ms per chunk; this one may be busy."""
     chunks, promised = 10_000, 1e-4
     g, x = made(chunks, m, 300), made(chunks, n, 300)
     times = []

@@ -1,4 +1,4 @@
-"""The package without Dask: nothing of it is imported, and what needs it says what is missing."""
+"""The package without Dask: it imports none of it, and what needs it says what is missing."""
 
 import sys
 

@@ -38,7 +38,7 @@ def test_evolution(gallery):
     module = gallery("evolution")
     cost = module.example(generations=20, population=64, steps=200)["cost"]
     assert np.mean(cost[-5:]) < 0.8 * cost[0]
-    # A network's episode is the same alone as in the population.
+    # A network's episode is the same alone and in the population.
     networks = module.networks(np.random.default_rng(0).standard_normal((8, 353)) / 4)
     costs = module.generation(*networks, 50)
     for p in range(8):
@@ -77,6 +77,6 @@ def test_online(gallery):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_usual_way_computes_the_same(gallery, name):
-    """Where both can be compared `contest` does, and everything that is timed runs."""
+    """`contest` compares both where possible, and everything that is timed runs."""
     for run in gallery(name).contest().values():
         run()

@@ -1,4 +1,4 @@
-"""The measurements that the pages show name their machine and keep what the rule promises."""
+"""The pages' measurements name their machine and satisfy the rule."""
 
 import json
 import math

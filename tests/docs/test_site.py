@@ -1,4 +1,4 @@
-"""The site as a browser shows it: on a desktop and on a phone, with no network."""
+"""The site in a browser, on a desktop and on a phone, without a network."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ HTML = ROOT / "docs" / "_build" / "html"
 SCREENSHOTS = ROOT / "docs" / "_build" / "screenshots"
 WIDTHS = {"desktop": 1280, "phone": 390}
 
-#: Tags that fetch what they name, and the attributes that name it.
+#: Tags that fetch something, and the attributes that name it.
 FETCHING = {
     "script": ("src",),
     "link": ("href",),
@@ -28,8 +28,8 @@ FETCHING = {
     "use": ("href",),
 }
 
-#: What is wrong with the formulas of a page: those of no size, fractions whose parts do not stand
-#: one above the other, subscripts that are not below.
+#: Faults of a page's formulas: those without a size, fractions whose parts are not one above the
+#: other, subscripts that are not below.
 FORMULAS = """() => {
     const box = element => element.getBoundingClientRect();
     const shown = element => element.checkVisibility() && element.tagName != "mspace";
@@ -56,7 +56,7 @@ PICTURES = """() => [...document.images]
 
 @pytest.fixture(scope="module")
 def site():
-    """The folder of the site, built anew where its sources have changed, with no warning."""
+    """The folder of the site, built anew if its sources have changed, without a warning."""
     if importlib.util.find_spec("sphinx") is None:
         missing = "Sphinx is not installed: pip install -e '.[docs]'"
         if os.environ.get("REQUIRE_BROWSER"):

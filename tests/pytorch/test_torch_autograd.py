@@ -1,4 +1,4 @@
-"""`numba_linear.torch` held against PyTorch's own tests: derivatives, transforms, operators."""
+"""`numba_linear.torch` under PyTorch's own tests: derivatives, transforms, operators."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ F = torch.nn.functional
 ops = torch.ops.numba_linear
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Please use `torch.vmap`:FutureWarning",  # of gradcheck itself
+    "ignore:Please use `torch.vmap`:FutureWarning",  # from gradcheck itself
     "ignore:.*torch.jit:DeprecationWarning",
 )
 
@@ -142,7 +142,7 @@ def test_a_second_backward_needs_the_graph():
 
 
 def test_forward_mode_without_a_gradient():
-    """Where nothing records, a tangent must not get lost either."""
+    """Even if nothing is recorded, a tangent must not get lost."""
     x, w, b, dx, dw, db = (
         some(*s, requires_grad=False) for s in ((3, 5), (4, 5), (4,), (3, 5), (4, 5), (4,))
     )
@@ -158,7 +158,7 @@ def test_forward_mode_without_a_gradient():
 
 
 def per_sample(layer, unsqueeze):
-    """Gradients of each sample for weight and bias, by `vmap`."""
+    """Per-sample gradients of weight and bias, by `vmap`."""
 
     def loss(parameters, x, label):
         x = x.unsqueeze(0) if unsqueeze else x

@@ -16,7 +16,7 @@ from numba_linear.torch import Linear, linear
 
 F = torch.nn.functional
 
-#: Batches of any shape, edges of tile and leaf, and a shape that is worth several threads.
+#: Batches of any shape, edges of tile and leaf, and a shape for which threads pay.
 SHAPES = [
     ((), 3, 2),
     ((1,), 64, 64),
@@ -33,7 +33,7 @@ SHAPES = [
 
 @pytest.fixture(autouse=True)
 def threads():
-    """Sets PyTorch's number of threads, which is set back after the test."""
+    """A function that sets PyTorch's number of threads, which is restored after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -145,7 +145,7 @@ def test_torch_s_number_of_threads_is_honoured(threads, monkeypatch):
         threads(count)
         linear(x, w)
         linear(x[:1], w)
-    # A launch where it pays, on as many threads as PyTorch has; else the caller's own.
+    # If it pays, as many threads as PyTorch has; else the caller's own.
     assert [mode for _, mode in seen] == [False, False] + [True, False] * 3
     assert [count for count, mode in seen if mode] == [2, 3, 4]
     assert numba.get_num_threads() == before
@@ -183,7 +183,7 @@ def test_training_ends_with_the_same_weights_on_any_number_of_threads(optimizer)
 
 
 def test_micro_batches_of_whole_leaves_give_the_bits_of_the_batch():
-    """Autograd adds the micro-batches' gradients in order, which for up to three is the tree."""
+    """Autograd adds micro-batches' gradients in order, which for up to three is the tree."""
     x, t = torch.randn(256 + 256 + 100, 30), torch.randn(256 + 256 + 100, 20)
     gradients = []
     for parts in ([612], [256, 256, 100]):

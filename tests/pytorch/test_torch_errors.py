@@ -106,7 +106,7 @@ def test_what_is_wrong_is_said(case, trained):
 
 @needs_torch
 def test_another_device():
-    """Told by its words alone: no machine of the tests has one."""
+    """Only the message is tested: no test machine has such a device."""
     from types import SimpleNamespace
 
     from numba_linear import torch as module

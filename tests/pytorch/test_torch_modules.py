@@ -1,4 +1,4 @@
-"""`Linear` is a `torch.nn.Linear`; `replace_linear` replaces what is one, and nothing else."""
+"""`Linear` is a `torch.nn.Linear`; `replace_linear` replaces only such layers."""
 
 import copy
 import doctest
@@ -111,7 +111,7 @@ def test_hooks_modes_and_optimizers_stay():
 def test_parametrized_layers(parametrization):
     torch.manual_seed(0)
     layer = parametrization(nn.Linear(6, 4)).eval()
-    other = copy.deepcopy(layer)  # of the class that PyTorch made for the layer
+    other = copy.deepcopy(layer)  # its class is the one that PyTorch made for the layer
     x = torch.randn(5, 6)
     assert replace_linear(layer) == 1
     assert isinstance(layer, Linear) and not isinstance(other, Linear)
@@ -150,7 +150,7 @@ def test_no_module():
 
 
 def test_a_transformer_s_own_way_round_the_layer():
-    """As the page says: in eval without gradients PyTorch does not call the layers at all."""
+    """As the page says, in eval mode without gradients PyTorch does not call the layers."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     assert replace_linear(layer) == 2
     calls = []

@@ -51,7 +51,7 @@ def test_autocast_computes_in_float32(half):
 
 
 def test_autocast_leaves_a_network_s_bits():
-    """Batch and row stay equal where PyTorch's own layers between them compute in half."""
+    """Batch and row stay equal even if PyTorch's layers between them compute in half."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(Linear(64, 32), torch.nn.ReLU(), Linear(32, 10))
     x = torch.randn(8, 64)
@@ -128,7 +128,7 @@ def test_flops_and_profilers_see_the_operator():
 
 
 class Rows(torch.utils.data.Dataset):
-    """Samples that a layer has gone over, in the worker."""
+    """Samples that a layer has transformed, in the worker."""
 
     def __init__(self, layer, x):
         self.layer, self.x = layer, x

@@ -24,7 +24,7 @@ DTYPES = [np.float32, np.float64]
 OTHERS = ["f2", "i8", "?", "c16", ">f4", ">f8", "O", "f4,f4"]
 POISON = 0xFF  # as floats, NaN
 
-#: Every error a call may raise: its type and a pattern of its words.
+#: Every error that a call may raise: its type and a pattern of its message.
 ERRORS = [
     (
         TypeError,
@@ -66,7 +66,7 @@ class Fuzz:
         return int(self.pick([0, 1, 1, 2, 3, 5, 8, 13, 17, 33, 40]))
 
     def fill(self, a):
-        """Numbers whose sums show their order; now and then zeros, infinities, NaN, subnormals."""
+        """Numbers whose sums show their order; sometimes zeros, infinities, NaN, subnormals."""
         values = np.ldexp(
             self.rng.standard_normal(a.shape), self.rng.integers(-6, 7, a.shape)
         ).astype(a.dtype)
@@ -198,7 +198,7 @@ class Fuzz:
             view = getattr(given, self.pick(operation.operands))
         elif kind == "out":
             view = self.pick(list(outs.values()))[1]
-        elif kind == "part":  # of the memory of an input, in the right shape
+        elif kind == "part":  # a part of an input's memory, in the right shape
             a = getattr(given, self.pick(operation.operands))
             if type(a) is np.ndarray and a.size >= view.size > 0 and a.flags.c_contiguous:
                 view = a.reshape(-1)[-view.size :].reshape(view.shape)
@@ -258,7 +258,7 @@ class Subclass(np.ndarray):
 
 
 def bytes_of(a):
-    """A copy of an array's own bytes, to see later that it is as it was."""
+    """A copy of an array's bytes, to check later that it is unchanged."""
     if not isinstance(a, np.ndarray) or a.dtype == object:
         return np.zeros(0, np.uint8)
     return np.frombuffer(np.asarray(a).tobytes(), np.uint8)

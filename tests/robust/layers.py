@@ -8,17 +8,17 @@ from processes import finish, start
 
 LAYERS = ("omp", "tbb", "workqueue")
 
-# where pip puts libtbb, which Numba finds by its name alone
+# where pip installs libtbb, which Numba finds by its name alone
 LIBRARIES = str(Path(sys.prefix) / "lib")
 
-# from Python 3.12 on os.fork warns where the process has several threads
+# from Python 3.12 on os.fork warns if the process has several threads
 FORKED = "ignore:This process:DeprecationWarning"
 
 
 def on_layer(layer, script, *arguments, **settings):
-    """What the script prints on a layer, of four threads unless told otherwise; it must end well.
+    """What the script prints on a layer, by default with four threads; it must succeed.
 
-    A layer that this machine does not have is skipped.
+    A layer that this machine lacks is skipped.
     """
     if layer == "tbb" and not any(Path(LIBRARIES).glob("libtbb*")):
         pytest.skip("TBB is not installed")

@@ -1,4 +1,4 @@
-"""How much the tests of this folder do: a bounded part, or with ROBUST=full everything."""
+"""How much this folder's tests do: a bounded part, or everything with ROBUST=full."""
 
 import os
 

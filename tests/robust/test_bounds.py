@@ -1,5 +1,5 @@
-"""Nothing outside an array is read or written: on both sides of each lies a page that ends the
-process at a touch."""
+"""Nothing outside an array is read or written: on both sides of each is a page whose access
+crashes the process."""
 
 import sys
 from pathlib import Path

@@ -15,7 +15,7 @@ from scale import FULL, full
 
 import numba_linear
 
-#: One function of the package, that compiles in a moment, by way of the package's cache.
+#: One function of the package that compiles quickly, through the package's cache.
 ONE_FUNCTION = """
 import sys
 
@@ -66,7 +66,7 @@ def test_the_second_process_compiles_nothing(tmp_path):
 
 
 def test_cold_processes_at_once(tmp_path):
-    """Numba chooses a file's name by what it last read: two types may choose the same."""
+    """Numba chooses a file's name by the index that it last read: two types may get the same."""
     processes = 64 if FULL else 4
     dtypes = ["float32", "float64"]
     finish(*(load(tmp_path, dtypes[i % 2], dtypes[(i + 1) % 2]) for i in range(processes)))
@@ -83,7 +83,7 @@ def test_64_cold_processes_at_once(tmp_path):
 
 
 def test_files_changed_for_one_another(tmp_path):
-    """What the race of the test before can leave behind."""
+    """The race of the test above can leave this behind."""
     finish(load(tmp_path, "float32", "float64"))
     first, second = files(tmp_path, "nbc")
     shutil.copy(first, second)
@@ -118,7 +118,7 @@ def test_every_file_torn(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("renames", [0, 1])
 def test_a_writer_killed_while_it_saves(tmp_path, renames):
-    """Before its index has its name, and after, when the index names a file that is not there."""
+    """Before its index gets its name, and after, when the index names a missing file."""
     kill = f"""
 import os
 import signal
@@ -143,7 +143,7 @@ os.replace = replace_or_die
 
 @full
 def test_a_writer_killed_at_any_time(tmp_path):
-    """The whole layer takes some 7 s to be compiled and saved."""
+    """Compiling and saving the whole layer takes some 7 s."""
     killed = 0
     for i in range(20):
         folder = tmp_path / str(i)
@@ -158,7 +158,7 @@ def test_a_writer_killed_at_any_time(tmp_path):
 
 
 def test_no_space(tmp_path):
-    """Files may not grow, as on a full disk."""
+    """Files cannot grow, as on a full disk."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
     (state,) = finish(start("-c", limit + ONE_FUNCTION, "float32", NUMBA_CACHE_DIR=str(tmp_path)))
     assert state == "0 read 1 compiled\n"
@@ -170,7 +170,7 @@ def copy_of_the_package(folder):
 
 
 def run(home, *arguments, cwd=None, **settings):
-    """What a script prints, of the package in the folder or archive `home`."""
+    """What a script prints with the package in the folder or archive `home`."""
     process = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         env=os.environ | {"PYTHONPATH": str(home)} | settings,
@@ -185,7 +185,7 @@ def run(home, *arguments, cwd=None, **settings):
 def test_nowhere_to_write(tmp_path):
     """A read-only install and no home: compiled in every process.
 
-    Files stand where folders are wanted, for permissions do not bind root.
+    Files are in the folders' places, since permissions do not bind root.
     """
     package = copy_of_the_package(tmp_path / "numba_linear")
     for folder in [package, *(path for path in package.rglob("*") if path.is_dir())]:
@@ -218,7 +218,7 @@ print(grad_bias(g)[0], mean(g)[0], sum(mean.stats.cache_hits.values()))
 
 
 def test_another_version_of_the_package(tmp_path):
-    """Neither the package nor a caller's cached function keeps what an older version compiled."""
+    """Neither the package nor a caller's cached function uses code of an older version."""
     package = copy_of_the_package(tmp_path / "numba_linear")
     script = tmp_path / "user.py"
     script.write_text(USER)
@@ -248,7 +248,7 @@ def zipped(package):
     return archive
 
 
-#: How the package may be installed: from its folder, where it is then imported from.
+#: Ways to install the package: each takes its folder and returns where it is imported from.
 INSTALLS = {
     "sources": lambda package: package.parent,
     "bytecode": lambda package: compiled_alone(package).parent,
@@ -257,15 +257,15 @@ INSTALLS = {
 }
 
 
-#: A change that shows in the results, one of the version alone, and one of one constant.
+#: A change of the results, one of the version alone, and one of a constant.
 WRONG = "entry.py", "return float(K)", "return 2.0 * K"
 NEWER = "__init__.py", '__version__ = "', '__version__ = "1'
 OTHER = "cpu/rule.py", "LEAF = 256", "LEAF = 128"
 
 
 def install(how, folder, file="", old="", new=""):
-    """Install the package so, a file of it with `new` in place of `old`; returns where it is
-    imported from."""
+    """Install the package in this way, with `new` in place of `old` in one file; returns where it
+    is imported from."""
     package = copy_of_the_package(folder / "numba_linear")
     if file:
         text = (package / file).read_text(encoding="utf-8")
@@ -295,7 +295,7 @@ def build_of(home, **settings):
 
 @pytest.mark.parametrize("how", list(INSTALLS))
 def test_builds_are_told_apart(how, tmp_path):
-    """By every module and by the version, and not by where and when they were installed."""
+    """By every module and by the version, not by the place and time of installation."""
     home = install(how, tmp_path / "a")
     assert len(build_of(home)) == 17
     builds = {
@@ -309,7 +309,7 @@ def test_builds_are_told_apart(how, tmp_path):
 
 
 def test_a_build_that_is_frozen_into_a_program(tmp_path):
-    """Where a loader has code and nothing else, as in programs made of one file."""
+    """A loader may have only code, as in programs of one file."""
     frozen = """
 import importlib.machinery
 import sys
@@ -334,13 +334,13 @@ sys.path_importer_cache.clear()
     builds = set()
     for name, change in (("a", ()), ("b", OTHER)):
         home = install("sources", tmp_path / name, *change)
-        for seed in "12":  # which orders sets
+        for seed in "12":  # it orders sets
             builds.add(run(home, "-c", frozen + BUILD, PYTHONHASHSEED=seed))
     assert len(builds) == 2
 
 
 def test_strange_names_beside_the_sources(tmp_path):
-    """What an editor or a user left there is none of the package's, and is not read."""
+    """Files that an editor or user left there do not belong to the package and are not read."""
     package = copy_of_the_package(tmp_path / "numba_linear")
     clean = build_of(tmp_path)
     for folder in (package, package / "cpu"):
@@ -348,7 +348,7 @@ def test_strange_names_beside_the_sources(tmp_path):
             (folder / ".#layer.py").symlink_to("user@host.1234:1700000000")
             (folder / "gone.py").symlink_to("nowhere")
             (folder / "round.py").symlink_to("round.py")
-            os.mkfifo(folder / "pipe.py")  # to read it would be to wait for ever
+            os.mkfifo(folder / "pipe.py")  # reading it would wait for ever
         (folder / "old.py").mkdir()
         (folder / "old.py" / "layer.py").write_text("1 +")
         (folder / "copy of layer.py.orig").write_text("1 +")
@@ -362,7 +362,7 @@ def test_strange_names_beside_the_sources(tmp_path):
 
 
 def test_a_version_that_changes_under_a_running_program(tmp_path):
-    """What it compiles later is not taken for the new version's."""
+    """Code that it compiles later is not taken for the new version's."""
     package = copy_of_the_package(tmp_path / "numba_linear")
     script = tmp_path / "user.py"
     script.write_text(USER)
@@ -386,7 +386,7 @@ if len(sys.argv) > 1:
 
 @full
 def test_another_processor(tmp_path):
-    """One folder for several: each compiles its own."""
+    """One cache folder serves several: each compiles its own code."""
     targets = [{}, {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"}, {}]
     for settings in targets:
         (state,) = finish(call(tmp_path, **settings))

@@ -1,4 +1,4 @@
-"""The caller's floating-point environment changes no bit, and comes back as it was."""
+"""The caller's floating-point environment changes no bit, and is restored."""
 
 import ctypes
 import functools
@@ -48,7 +48,7 @@ load, store = machine_code(LOAD), machine_code(STORE)
 
 
 class Environment:
-    """Another rounding mode, or subnormal numbers as zeros, of the calling thread."""
+    """Another rounding mode of the calling thread, or subnormals flushed to zero."""
 
     def __init__(self, bits):
         self.bits = bits
@@ -84,7 +84,7 @@ SHAPES = [(1, 3, 5), (4, 8, 8), (37, 300, 50), (700, 40, 60)]
 
 @functools.cache
 def case(name, shape, dtype):
-    """Operands and what the equations give, the same for every environment."""
+    """Operands and the equations' results, the same for every environment."""
     given = operands(*shape, dtype, small_numbers)
     return given, expected(OPERATIONS[name], given)
 
@@ -130,7 +130,7 @@ def test_inside_njit(environment):
 
 
 def test_the_environments_differ():
-    """The comparison can fail: the loop that a user writes gives other bits in each."""
+    """The comparison can fail: a user's loop gives other bits in each environment."""
 
     @njit
     def loop(g, x, out):

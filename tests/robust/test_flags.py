@@ -1,4 +1,4 @@
-"""No option of a caller reaches the package's code, and none of its own reaches a caller's."""
+"""No option of a caller affects the package's code, and none of the package's a caller's."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numba_linear import equations
 from numba_linear.jit.compiler import INLINED, OPTIONS, PLAIN
 from numba_linear.jit.resident import RESIDENTS
 
-#: Flags that no option sets, and who decides them.
+#: Flags that no option sets, and what decides them.
 DECIDED = {
     "enable_pyobject": "njit: no object mode",
     "enable_pyobject_looplift": "of object mode",
@@ -50,7 +50,7 @@ def test_the_engine_sets_every_option():
         assert set(PLAIN) <= set(resident.dispatcher.targetoptions)
 
 
-# The flags of every function of the package that is compiled while a caller with other flags is.
+# The flags of all the package's functions that are compiled during a caller with other flags.
 RECORD = """
 import sys
 
@@ -198,7 +198,7 @@ for _ in range(2):
 
 
 def wanted(g, x):
-    """The bits of the equations, which each process would compile for seconds."""
+    """The equations' bits, computed once: each process would compile them for seconds."""
     return equations.grad_weight(g, x, "mean").tobytes().hex()
 
 
@@ -232,7 +232,7 @@ def test_whoever_compiles_the_engine(call, tmp_path):
 
 
 def test_nothing_of_ours_reaches_a_caller():
-    """Numba's error model of a caller stays its own."""
+    """A caller keeps its own error model."""
     from numba import njit
 
     from numba_linear import forward

@@ -22,7 +22,7 @@ def test_random_calls(seed):
 @settings(max_examples=200 if FULL else 20)
 @given(st.integers(0, 2**63))
 def test_random_seeds(seed):
-    """With HYPOTHESIS_PROFILE=search, other ones each time."""
+    """With HYPOTHESIS_PROFILE=search, new ones each time."""
     fuzz.run(5, seed)
 
 
@@ -101,7 +101,7 @@ def test_memory_is_flat():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
 def test_poisoned_memory():
-    """glibc fills what it hands out with a byte: the bits do not depend on it."""
+    """glibc fills the memory that it returns with a byte: the bits do not depend on it."""
     tests = str(Path(digest.__file__).parent)
     poisons = ("1", "128", "255") if FULL else ("128",)  # the byte is its complement
     started = [

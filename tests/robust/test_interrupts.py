@@ -1,4 +1,4 @@
-"""What interrupts compiling or reading the cache comes out unchanged, and the next call works."""
+"""An interrupt of compiling or reading the cache is raised unchanged, and the next call works."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scale import FULL
 
 from numba_linear import equations
 
-# Each child is forked before the first call, interrupts that one, and calls again.
+# Each child is forked before the first call, interrupts that call, and calls again.
 CHILDREN = """
 import os
 import signal
@@ -147,7 +147,7 @@ WARM = "assert works()"
 
 
 def run(program, count, folder):
-    """What the equations give goes along, for they would be compiled in each process."""
+    """The equations' results are passed on: each process would have to compile them."""
     x = np.arange(12.0).reshape(4, 3) / 7
     w = np.arange(6.0).reshape(2, 3) / 3
     g = np.arange(8.0).reshape(4, 2) / 5
@@ -175,7 +175,7 @@ def test_alarms_on_a_warm_cache(warm):
 
 
 def test_alarms_on_a_cold_cache(tmp_path):
-    """What an interrupted child has compiled the next one reads: each meets another part."""
+    """A child reads what the interrupted ones compiled, so each is interrupted elsewhere."""
     run(ALARMS, "0.05 1.5 6", tmp_path)
 
 

@@ -22,12 +22,12 @@ SPECIAL = {
     "-0": lambda t: -0.0,
 }
 
-#: Past a tile in every direction and with an edge in every one; one sample.
+#: More than a tile and an edge in every direction; one sample.
 SHAPES = [(14, 19, 35), (1, 35, 19), (29, 259, 5), (260, 9, 34)] if FULL else [(14, 19, 35)]
 
 
 def edges(shape):
-    """First, last and some between of every axis, in all combinations."""
+    """The first, the last and some indices between on every axis, in all combinations."""
     axes = [sorted({0, size // 2, max(0, size - 2), size - 1}) for size in shape]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
 
@@ -35,7 +35,7 @@ def edges(shape):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("special", SPECIAL)
 def test_special_values_stay_where_the_equations_put_them(special, dtype):
-    """A tile's padding must not let infinity become NaN, nor a neighbour see either."""
+    """A tile's padding must not turn infinity into NaN, and neither may reach a neighbour."""
     for shape in SHAPES:
         plain = operands(*shape, dtype)
         for operand in ("x", "w", "b", "g"):
@@ -56,7 +56,7 @@ def test_special_values_stay_where_the_equations_put_them(special, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 def test_subnormals_overflow_and_zeros(dtype):
-    """Operands of nothing but special values, in every combination."""
+    """Operands of special values only, in every combination."""
     limits = np.finfo(dtype)
     values = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, limits.max, -limits.max]
     values += [limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, limits.eps]
@@ -83,10 +83,10 @@ def test_subnormals_overflow_and_zeros(dtype):
 
 
 def bound(terms, dtype):
-    """The part of Σ |a_p c_p| that the rule's sum may be off by.
+    """The largest error of the rule's sum, relative to Σ |a_p c_p|.
 
     A term takes part in at most 256 multiply-adds of its leaf and, in the tree, in one addition
-    for each halving of the leaves: γ_h = h u / (1 - h u), u half the dtype's epsilon.
+    per halving of the leaves: γ_h = h u / (1 - h u), where u is half the dtype's epsilon.
     """
     leaves = -(-terms // 256)
     h = min(terms, 256) + math.ceil(math.log2(max(1, leaves)))
@@ -95,7 +95,7 @@ def bound(terms, dtype):
 
 
 def exact(a, c):
-    """Σ a_p c_p and Σ |a_p c_p| without rounding, of float32 by way of exact float64 products."""
+    """Σ a_p c_p and Σ |a_p c_p| without rounding, for float32 through exact float64 products."""
     if a.dtype == np.float32:
         products = a.astype(np.float64) * c.astype(np.float64)
         return Fraction(math.fsum(products)), Fraction(math.fsum(abs(products)))
@@ -134,7 +134,7 @@ def peers():
 
 
 def errors(dtype, sizes):
-    """For each sum the bound and, relative to Σ |a c|, everyone's error."""
+    """For each sum the bound, and each method's error relative to Σ |a c|."""
     for terms in sizes:
         for name, a, c in adversarial(terms, dtype):
             a, c = np.ascontiguousarray(a), np.ascontiguousarray(c)

@@ -1,4 +1,4 @@
-"""Numba's private parts may go: the package then does without, to the same bits."""
+"""If Numba's private parts disappear, the package does without them, to the same bits."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from processes import finish, start
 
 from numba_linear.jit import private
 
-# A module of Numba's, the name that it loses, and what `info` then says that it lacks.
+# A Numba module, the name that it loses, and what `info` then reports as missing.
 NAMES = [
     ("numba.core.codegen", "JITCodeLibrary", "pipeline"),
     ("numba.core.compiler_machinery", "PassManager", "pipeline"),
@@ -54,7 +54,7 @@ def test_no_import_error(module, name, lacks):
 
 
 def test_code_without_constants_is_not_cached(monkeypatch):
-    """What reads it would miss the code that it calls."""
+    """A process that reads it would lack the code that it calls."""
     monkeypatch.setattr(private, "MISSING", {})
     told = []
     context = SimpleNamespace(add_dynamic_addr=lambda *arguments: told.append(arguments))
@@ -93,7 +93,7 @@ print(digest.of_package())
 
 
 def test_the_bits_by_numbas_own_pipeline(tmp_path):
-    """And by its own cache, cold and warm."""
+    """And with Numba's own cache, cold and warm."""
     settings = {"PYTHONPATH": str(Path(digest.__file__).parent), "NUMBA_CACHE_DIR": str(tmp_path)}
     for _ in range(2):
         (found,) = finish(start("-c", LOSE + DIGEST, *WITHOUT_CACHE, **settings))

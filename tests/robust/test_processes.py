@@ -85,7 +85,7 @@ child(lambda: same(forward(*large), forward(*large, parallel=False)))
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_fork(layer):
-    """GNU OpenMP kills a forked child that launches; there a call runs on one thread."""
+    """GNU OpenMP kills a forked child that launches, so there a call runs on one thread."""
     on_layer(layer, CHILD + FORK, layer)
 
 
@@ -96,7 +96,7 @@ def test_fork_before_a_kernel_ran():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc; only there a launch kills")
 def test_fork_before_the_package_was_imported():
-    """By a parent with parallel code of its own; where there was no fork, threads as ever."""
+    """By a parent with its own parallel code. Without a fork there are threads as usual."""
     program = """
 import os
 import sys
@@ -138,7 +138,7 @@ work(False)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_fork_while_another_thread_compiles(tmp_path):
-    """The fork waits, for its child would wait for the compiler's locks for ever."""
+    """The fork waits, or the child would wait for ever for the compiler's locks."""
     program = """
 def compile_and_call():
     x = np.ones((3, 4))
@@ -286,7 +286,7 @@ if __name__ == "__main__":
 
 
 def test_errors_leave_a_pool(tmp_path):
-    """What can not be unpickled leaves `Pool` waiting for ever, and breaks an executor."""
+    """An error that cannot be unpickled makes `Pool` wait for ever and breaks an executor."""
     script = tmp_path / "errors.py"
     script.write_text(ERRORS + ERRORS_IN_POOLS)
     methods = ["spawn"] if sys.platform == "win32" else ["fork", "forkserver", "spawn"]

@@ -1,4 +1,4 @@
-"""None, one, and more than 2³¹."""
+"""Sizes of 0, of 1, and above 2³¹."""
 
 import itertools
 import math

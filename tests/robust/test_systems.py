@@ -1,5 +1,5 @@
-"""Other systems, as far as replacing what they do not have can tell: the package is imported and
-runs where `sys.platform` says so and Linux's calls and files are gone."""
+"""Other systems, as far as they can be imitated: the package is imported and runs with another
+`sys.platform` and without Linux's calls and files."""
 
 import pytest
 from processes import finish, start

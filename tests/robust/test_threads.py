@@ -211,22 +211,22 @@ beside_another(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="starts a thread with pthread_create")
 def test_who_may_enter_workqueue():
-    """Python's only thread, at a price far under a launch's 130 µs."""
+    """Python's only thread; the check takes far less than a launch's 130 µs."""
     nanoseconds = float(on_layer("workqueue", OPERANDS + THE_ONLY_THREAD))
     assert nanoseconds < 100
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads(layer):
-    """Python's threads, the caller's prange and parallel loops; the number of threads is honoured,
-    and is left as it was.
+    """Python's threads, the caller's prange and parallel loops; the number of threads is honoured
+    and left unchanged.
     """
     program = OPERANDS + NUMBER_OF_THREADS + PYTHON_THREADS + NESTED + BESIDE_THE_USERS_KERNEL
     on_layer(layer, program, "100" if FULL else "3", layer)
 
 
 def test_first_calls_at_once(tmp_path):
-    """Threads that all need what is not compiled yet, from an empty cache and from a full one."""
+    """Threads that all need code that is not compiled yet, with an empty cache and a full one."""
     program = """
 def work(i):
     x, w = np.ones((70, 90)), np.ones((90, 90))
@@ -258,9 +258,9 @@ def stop():
 
 
 def test_a_stop_signal_waits_for_the_compiler(tmp_path):
-    """A Ctrl-C while LLVM's objects change hands would end the process.
+    """A Ctrl-C during LLVM's ownership transfer would crash the process.
 
-    After one the next call is right.
+    After it the next call is right.
     """
     program = """
 timer = threading.Timer(float(sys.argv[1]), stop)
@@ -281,7 +281,7 @@ assert (grad_bias(np.ones((3, 4))) == 1).all()
 
 @pytest.mark.parametrize("callback", ["cb", "_on_type_disposal"])
 def test_no_stop_signal_is_lost(tmp_path, callback):
-    """Python loses what is raised in a weak reference's callback, here an import's and Numba's."""
+    """Python drops exceptions in weak references' callbacks, here an import's and Numba's."""
     program = """
 def stop_in_it(frame, event, argument):
     if event == "call" and frame.f_code.co_name == sys.argv[1]:
@@ -360,10 +360,9 @@ assert (forward(x, x) == 3).all()
 
 @pytest.mark.parametrize("caller", ["main", "other"])
 def test_a_main_thread_that_is_not_ours(caller):
-    """Where another thread imported `threading` first, as an embedding program may.
+    """Another thread may have imported `threading` first, as in an embedding program.
 
-    Only the thread that Python holds for the main one may handle signals; which one that is
-    `threading` may not know.
+    Only Python's main thread may handle signals, and `threading` may take another for it.
     """
     (known,) = finish(start("-c", NOT_OURS, caller))
     assert known == "True\n"
@@ -402,7 +401,7 @@ assert (forward(np.ones((300, 200)), np.ones((300, 200)), parallel=True) == 200)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux names processes so")
 def test_a_host_with_a_name_and_a_log_of_its_own():
-    """What the package asks at import, to know of a fork, never makes the import fail."""
+    """The check for a fork at import never makes the import fail."""
     finish(start("-c", ODD_HOST))
 
 
@@ -440,7 +439,7 @@ in_a_thread(64)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux alone")
 def test_small_stacks():
-    """musl gives a thread 128 KiB; the page on threads promises less still."""
+    """musl gives a thread 128 KiB; the page on threads promises to need even less."""
     finish(start("-c", SMALL_STACK, PYTHONPATH=str(Path(__file__).parents[1])))
 
 
@@ -473,5 +472,5 @@ assert (forward(x, x) == 200).all()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="calls GNU OpenMP")
 def test_fork_after_another_library_ran_openmp():
-    """A launch in the child would wait for ever, as Numba's own; a call without does not."""
+    """A launch in the child would wait for ever, as Numba's own does; one thread works."""
     finish(start("-W", FORKED, "-c", OTHER_TEAM))

@@ -1,4 +1,4 @@
-"""A wrong call is shown as the caller's: the last line of the traceback is the caller's own."""
+"""A wrong call is shown as the caller's: the traceback's last line is the caller's own."""
 
 import traceback
 from pathlib import Path
@@ -34,9 +34,9 @@ def test_from_python(wrong):
 
 @pytest.mark.parametrize("wrong", [case for case in ALL if case.values[0].njit])
 def test_inside_njit(wrong):
-    """At run time one line of the package's, the raising one, that Numba shows for the caller's.
+    """At run time Numba shows the package's raising line instead of the caller's.
 
-    At compile time Numba says where it was, and shows the caller's line.
+    At compile time it shows the caller's line.
     """
     error = caught(COMPILED[wrong.call], right(wrong.call) | wrong.change)
     frames = traceback.extract_tb(error.__traceback__)

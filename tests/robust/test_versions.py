@@ -61,7 +61,7 @@ def test_without_compiling():
 
 
 def test_errors_without_compiling():
-    """The same words, for every case of `test_errors`."""
+    """The same messages, for every case of `test_errors`."""
     program = """
 import test_errors
 
@@ -142,7 +142,7 @@ assert (user(x, w) == y).all()  # Python, for it was told so
 
 
 def test_compiling_is_switched_on_and_off_later():
-    """By `numba.config.DISABLE_JIT`, in a program that began with the other."""
+    """By `numba.config.DISABLE_JIT`, in a program that began with the other setting."""
     outputs = finish(start("-c", SWITCHED_ON, NUMBA_DISABLE_JIT="1"), start("-c", SWITCHED_OFF))
     assert outputs[0] == "builtin_function_or_method builtin_function_or_method\n"
 
@@ -215,7 +215,7 @@ assert numba.threading_layer() == "workqueue"
 
 @pytest.mark.parametrize("layer", ["tbb", "no such layer"])
 def test_a_threading_layer_that_is_not_there(layer):
-    """By default calls go on on one thread; only who demands threads is refused."""
+    """By default calls run on one thread; only calls that demand threads are refused."""
     finish(start("-c", NO_LAYER, NUMBA_THREADING_LAYER=layer))
 
 
@@ -239,7 +239,7 @@ except RuntimeError as error:
 
 
 def test_a_cached_caller_without_its_threading_layer(tmp_path):
-    """No file of a cache is dropped for that."""
+    """No cache file is dropped for that."""
     script = tmp_path / "user.py"
     script.write_text(CACHED)
     settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -310,7 +310,7 @@ assert (forward(x, x) == 3).all()
 
 @pytest.mark.parametrize("before", [[], ["compiled before"]])
 def test_compiling_ahead_of_time_is_refused(before, tmp_path):
-    """While it is built: what was built could not be imported."""
+    """While building: the result could not be imported."""
     pytest.importorskip("setuptools")
     compiler = pytest.importorskip("numba.pycc.compiler")
     if before and "extra_environments" not in inspect.getsource(compiler):
@@ -344,7 +344,7 @@ print(numba.threading_layer())
 
 
 def test_without_openmp():
-    """Where libgomp is missing Numba's OpenMP layer does not import."""
+    """Without libgomp Numba's OpenMP layer cannot be imported."""
     missing = ["numba.np.ufunc.omppool", "numba.np.ufunc.tbbpool"]
     (layer,) = finish(start("-c", SIMPLE, *missing))
     assert layer == "workqueue\n"
@@ -352,13 +352,13 @@ def test_without_openmp():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="PATH finds libraries too")
 def test_without_a_c_compiler(tmp_path):
-    """Nothing on PATH: no compiler, linker or shell tool."""
+    """Nothing is on PATH: no compiler, linker or shell tool."""
     (layer,) = finish(start("-c", SIMPLE, PATH=str(tmp_path), CC="", CXX=""))
     assert layer in ("omp\n", "tbb\n", "workqueue\n")
 
 
 def test_the_versions_are_those_of_the_metadata():
-    """The suite runs on nothing older than the package allows."""
+    """The suite runs on no older versions than the package allows."""
     needs = importlib.metadata.requires("numba_linear")
     for line in needs:
         found = re.fullmatch(r"(numba|numpy)>=([\d.]+)", line)
