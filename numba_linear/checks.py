@@ -277,7 +277,7 @@ def miscounted(operation: str, levels: int, so_far: int) -> str:
 
 
 def capacity(levels: int) -> int:
-    """The samples that an accumulator of so many levels has room for."""
+    """The samples that an accumulator of `levels` levels has room for."""
     return LEAF << (levels - 1)
 
 

@@ -69,7 +69,7 @@ from numba_linear.operand import (
 
 @inlined
 def capacity(levels):
-    """The samples that an accumulator of so many levels has room for."""
+    """The samples that an accumulator of `levels` levels has room for."""
     return LEAF << min(levels - 1, 53)
 
 
@@ -181,8 +181,8 @@ def fault(weight, bias, samples):
 
 @inlined
 def onward_of(terms, level, levels, samples):
-    """How so many terms go on after so many samples: they are part of a leaf, or whole leaves that
-    make a node of the tree."""
+    """How `terms` terms go on after `samples` samples: they are part of a leaf, or whole leaves
+    that make a node of the tree."""
     leaf, height, merges, to = samples // LEAF, 0, 0, 0
     if (samples + terms) % LEAF == 0:
         while terms > LEAF << height:

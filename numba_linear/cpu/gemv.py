@@ -59,7 +59,7 @@ def gemv_dot(tiling, problem, partials):
     a, b, c, rows, cols, terms, epilogue = problem
     size, step, lanes = item_bytes(tiling), columns_of(tiling) // 2, columns_of(dots(tiling))
     taken, width = step * size, row_bytes(dots(tiling))
-    # for each leaf the sums of a block's columns, for all rows or both sides; and a partial block
+    # for each leaf the sums of a block, for all rows or both sides; and room for a partial block
     sums, edge = scratch(SUMS), scratch(1024)
     node = DOT_ROWS * width
     leaves = leaf_count(terms)

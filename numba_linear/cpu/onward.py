@@ -258,7 +258,7 @@ def merge(tiling, at, numbers, onward: Onward):
 
 @resident
 def total(tiling, at, numbers, level, levels, samples, divisor: float, to, step):
-    """The sums of so many samples, divided as in `finish`. The partial sums are contiguous; the
+    """The sums of all samples, divided as in `finish`. The partial sums are contiguous; the
     results are `step` bytes apart."""
     size, lanes, row = item_bytes(tiling), columns_of(tiling) // 2, scratch(64)
     shape = vector(tiling)

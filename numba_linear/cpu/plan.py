@@ -390,7 +390,7 @@ MANY = 1 << 20
 
 @inlined
 def threads_pay(tiling, problem, threads, launch):
-    """Whether so many threads save enough time to pay for their start, which takes `launch` ns."""
+    """Whether `threads` threads save enough time to pay for their launch, of `launch` ns."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     size = item_bytes(tiling)
     read = (rows * terms + cols * terms + rows * cols) * size - 2 * a_bytes(tiling)

@@ -14,7 +14,7 @@ def leaf_count(terms):
 
 @inlined
 def level_count(leaves):
-    """Levels of the tree above so many leaves."""
+    """Levels of the tree above `leaves` leaves."""
     levels = 0
     while (leaves - 1) >> levels:
         levels += 1

@@ -26,27 +26,27 @@ BLOCK_LEAVES_BYTES = 16
 #: A's block takes 3/8 of L2, and B's panels half of L3, up to B_MOST bytes.
 A_SHARE, B_SHARE, B_MOST = (3, 8), (1, 2), 24 << 20
 
-#: Up to so many terms, writing C is most of the work. C's rows are then finished block by block
-#: while they are in L2: (4, 4096, 11008) grad_weight takes 44 ms instead of 134.
+#: With at most FEW_TERMS terms, writing C is most of the work. C's rows are then finished block by
+#: block while they are in L2: (4, 4096, 11008) grad_weight takes 44 ms instead of 134.
 FEW_TERMS = 64
 
-#: From so many bytes of C on its panels are aligned, so that each cache line is written once. This
+#: The panels of a C larger than this are aligned, so that each cache line is written once. This
 #: computes up to a panel more: (200000, 64, 10) grad_input takes 13 ms instead of 24.
 ALIGNED_C = 32 << 10
 
-#: Row stride from which A is packed, because its rows evict each other or miss the TLB; and stride
-#: of its terms.
+#: Stride of A's rows, or of its terms, from which A is packed: they evict each other or miss the
+#: TLB.
 APART_ROWS, APART_TERMS = 4096, 2048
 
-#: From so many panels of B on packing A pays, and from so many if its rows evict each other.
+#: The fewest panels of B for which packing A pays, and the fewest if A's rows evict each other.
 PACK_A_PANELS, PACK_A_PANELS_EVICT = 8, 4
 
-#: Up to so many tiles of A's rows B is read in place: if its rows are not aligned to cache lines,
-#: if they are, and if they are a multiple of a page apart.
+#: The most tiles of A's rows for which B is read in place: if B's rows are not aligned to cache
+#: lines, if they are, and if they are a multiple of a page apart.
 DIRECT_TILES, DIRECT_TILES_ALIGNED, DIRECT_TILES_PAGE = 4, 16, 1
 
-#: Panels, and row stride, of a B read in place from which a taller tile saves a pass over it:
-#: (7, 1024, 1024) grad_input runs at 177 GFLOP/s instead of 81.
+#: The fewest panels and the least row stride of a B read in place for which a taller tile saves a
+#: pass over it: (7, 1024, 1024) grad_input runs at 177 GFLOP/s instead of 81.
 TALL_PANELS, TALL_BYTES = 8, 2048
 
 #: Terms of A packed at a time if a term's rows are contiguous, so that their lines stay in L1 for
@@ -58,9 +58,9 @@ STACK = 16 << 10
 
 # --- Prefetch -----------------------------------------------------------------------------------
 
-#: Prefetch distance for a B that is read in place: at least so many terms and so many bytes. With
-#: 16 terms (8, 1024, 1024) grad_input takes 345 us in float64, and 374 with 32. The bytes bring
-#: (1000000, 16, 16) grad_weight from 10.6 ms to 8.3.
+#: Prefetch distance for a B that is read in place: at least 16 terms and 16 KiB. With 32 terms (8,
+#: 1024, 1024) grad_input takes 374 us in float64 instead of 345. With 16 KiB (1000000, 16, 16)
+#: grad_weight takes 8.3 ms instead of 10.6.
 PREFETCH_TERMS, PREFETCH_BYTES = 16, 1 << 14
 
 #: Prefetch distance, in tiles, for many rows of A that are read in place: in float64
@@ -69,13 +69,13 @@ PREFETCH_TILES = 8
 
 # --- One row of C, and a few --------------------------------------------------------------------
 
-#: Use `gemv_dot` for up to so many rows of A, whose sums wait in L1, if B's terms are contiguous.
-#: (13, 1023, 1023) takes 572 us instead of 940 in float64; more rows are slower this way.
+#: Use `gemv_dot` for up to 16 rows of A, whose sums wait in L1, if B's terms are contiguous: (13,
+#: 1023, 1023) takes 572 us instead of 940 in float64. More rows are slower this way.
 DOT_ROWS = 16
 
-#: B is taken 128 bits at a time up to this row stride, and up to so many rows of A, or more if
-#: there are few multiply-adds. Two or three rows are taken one by one, if B has at most
-#: SHORT_ALONE numbers. (4, 8, 8) forward in `@njit` takes 27 ns instead of 63.
+#: The largest row stride of B, and the most rows of A, for the short path; with few multiply-adds
+#: there may be more rows. Two or three rows are taken one by one, if B has at most SHORT_ALONE
+#: numbers. (4, 8, 8) forward in `@njit` takes 27 ns instead of 63.
 SHORT_ROW, SHORT_ROWS, SHORT_ALONE = 2 << 10, 8, 1 << 10
 
 #: The fewest columns of B per side in `gemv_dot`; a power of two, up to 64 bytes. Two chains of
@@ -105,24 +105,24 @@ WAYS, EVICT = 8, 4096
 #: from memory: (4, 4096, 11008) takes 29 ms instead of 49.
 FEW_ROWS, MORE_ROWS, MORE_ROWS_BYTES = 2, 8, 65 << 20
 
-#: Bytes of C's row that `gemv_rows` keeps in L1. It prefetches a B at least so many times as large
-#: as B's panels may be: (1, 4096, 4096) takes 2.4 ms instead of 2.8.
+#: Bytes of C's row that `gemv_rows` keeps in L1. It prefetches a B of at least twice the size that
+#: B's panels may have: (1, 4096, 4096) takes 2.4 ms instead of 2.8.
 ROWS_STRETCH, ROWS_PREFETCH = 8 << 10, 2
 
 # --- Sums that go on ----------------------------------------------------------------------------
 
-#: Sums go on along C's rows for up to so many terms, with so many bytes of B at a time, a part of
+#: The most terms for which sums go on along C's rows, and the bytes of B in a strip, which stay in
 #: L2: at 1024 × 1024, 32 terms take 793 us instead of 947. Up to STRIP_FEW terms strips have 4
 #: rows, which the processor prefetches by itself.
 STRIP_TERMS, STRIP_BYTES, STRIP_FEW = 64, 64 << 10, 8
 
-#: Up to so many multiply-adds `accumulate` is done at the call, without the engine.
+#: The most multiply-adds for which `accumulate` is done at the call, without the engine.
 STRIP_WORK = 1 << 16
 
 # --- Few multiply-adds --------------------------------------------------------------------------
 
-#: Up to so many multiply-adds the equation's own loops are faster than the engine, and up to so
-#: many if they fill vectors; each sum counts as two more. SMALL_PACKED is the most bytes of B's
+#: The most multiply-adds for which the equation's own loops are faster than the engine, and the
+#: most if they fill vectors; each sum counts as two more. SMALL_PACKED is the most bytes of B's
 #: columns that are transposed on the stack.
 FEW_WORK, VECTOR_WORK, SMALL_PACKED = 1000, 140000, 16384
 
@@ -133,7 +133,7 @@ SMALL_EVICT = 2048
 
 # --- By the transpose ---------------------------------------------------------------------------
 
-#: Bytes of Cᵀ at a time, which wait in L2; the longest row of Cᵀ of which enough fit there; and
+#: Bytes of Cᵀ at a time, which wait in L2; the longest row of Cᵀ, so that enough of them fit; and
 #: the smallest B for which this pays: (32, 256, 256) forward takes 26 us instead of 32.
 TRANSPOSED_BLOCK, TRANSPOSED_ROW, TRANSPOSED_B = 256 << 10, 1 << 10, 32 << 10
 
