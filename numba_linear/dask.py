@@ -4,7 +4,7 @@ A result does not depend on chunks, workers or the order in which they finish. N
 ``dask``; see docs/cluster.md.
 """
 
-# The site is built where there is no `dask.array.Array` to be part of an annotation.
+# The site is built without Dask, so annotations must not need `dask.array.Array`.
 from __future__ import annotations
 
 import math
@@ -40,7 +40,7 @@ __all__ = ["Gradients", "backward", "forward", "grad_bias", "grad_input", "grad_
 #: Stretches that one task joins. With 2 a sum takes 1.2 to 1.4 times as long.
 FAN = 8
 
-#: The arguments in chunks of samples; the others are whole in every task.
+#: The arguments in chunks of samples; every task has the others whole.
 CHUNKED = ("x", "g")
 
 # --------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def stretch_of(
     Raises
     ------
     ValueError
-        A chunk that is not what its Dask array says: it would go into the sum unseen.
+        A chunk that is not as its Dask array says: the sum would be wrong without notice.
     """
     for chunk, size in zip(chunks, features, strict=True):
         if chunk.shape != (samples, size) or chunk.dtype != dtype:
@@ -317,7 +317,7 @@ def stretch_of(
 
 @quiet
 def result_of(sums: Sums, position: int, K: int | None) -> Array:
-    """One of the sums, or divided by K, once."""
+    """One of the sums, or its quotient by K."""
     result = sums[position]
     return result if K is None else result / result.dtype.type(K)
 
@@ -330,13 +330,13 @@ def result_of(sums: Sums, position: int, K: int | None) -> Array:
 def each(
     operation: str, function: Callable[..., Array], a: da.Array, features: int, *weights: da.Array
 ) -> da.Array:
-    """A function of each sample of `a` and of weights: one task a chunk, with all features.
+    """A function of each sample of `a` and of weights: one task per chunk, with all features.
 
-    The weights are no operands of `dask.array.blockwise`: over a contracted index it would not
+    The weights are not operands of `dask.array.blockwise`: with a contracted index it would not
     fuse these tasks with those that make `a`.
     """
     letters = tuple(range(a.ndim))
-    # A task between, for Dask can not fuse tasks that depend on a layer in both ways.
+    # A task in between, since Dask cannot fuse tasks that depend on a layer in both ways.
     hand_on = delayed(np.asarray, pure=True)
     blocks = (hand_on(w.to_delayed(optimize_graph=False).item()) for w in weights)
     return da.blockwise(
@@ -384,7 +384,7 @@ def summed(
     """The fields that `sum_of` sums over all samples, or their means.
 
     One task makes a stretch of each chunk, then `FAN` at a time are joined, and the last join
-    is the total. The graph is written out: `dask.array.blockwise` and `reduction` take seven
+    is the total. The graph is built by hand: `dask.array.blockwise` and `reduction` take seven
     times as long to build and optimise it.
     """
     dtype, K = operands[0].dtype, math.prod(operands[0].shape[:-1])
@@ -438,18 +438,18 @@ def one_chunk_of_features(a: da.Array) -> da.Array:
 
 
 def flat(a: da.Array) -> da.Array:
-    """The samples of any batch as the rows of one matrix."""
+    """The samples of any batch, as rows of one matrix."""
     if a.ndim == 2:
         return a
-    # Dask's reshape fails where there are empty chunks.
+    # Dask's reshape fails on empty chunks.
     some = tuple(tuple(size for size in sizes if size) or (0,) for sizes in a.chunks)
     return a.rechunk(some).reshape((math.prod(a.shape[:-1]), a.shape[-1]))
 
 
 def aligned(*arrays: da.Array) -> list[da.Array]:
-    """Arrays of the same samples in the same chunks, with all features in one.
+    """Arrays of the same samples in equal chunks, with all features in one chunk.
 
-    The one of the most features stays as it is: the others are less to move.
+    The array with the most features keeps its chunks: the others are less to move.
     """
     widest = max(arrays, key=lambda a: a.shape[-1])
     chunks = dict(enumerate(widest.chunks[:-1]))
@@ -497,7 +497,7 @@ def checked(operation: str, reduction: str, **arguments: Any) -> dict[str, da.Ar
             )
     letters = checks.LETTERS[operation] | checks.out_letters(operation, reduction)
     shapes = {name: a.shape for name, a in arrays.items()}
-    # Arrays of these shapes and no memory.
+    # Arrays of these shapes, without memory.
     places = (
         np.broadcast_to(np.zeros((), arrays[name].dtype), shapes[name]) if name in arrays else None
         for name in letters

@@ -63,7 +63,7 @@ class Gradients(NamedTuple):
 MODES = {None: AUTO, False: SERIAL, True: PARALLEL}
 REDUCTIONS = {"mean": MEAN, "sum": SUM, "none": NONE}
 
-#: What a call raises for arguments that the compiled layer does not know.
+#: Exceptions that a call raises for arguments unknown to the compiled layer.
 REFUSED = (TypeError, AttributeError, KeyError, IndexError)
 
 # --------------------------------------------------------------------------------------
@@ -79,9 +79,9 @@ BACKWARD: Calls = {}
 
 
 class ends_at_the_call:
-    """What the checks raise is the caller's error, and so its traceback ends at the caller's line.
+    """Errors of the checks are the caller's, so their tracebacks end at the caller's line.
 
-    An exception of the package's own keeps its traceback.
+    Faults of the package itself keep their tracebacks.
     """
 
     def __init__(self, operation: str) -> None:
@@ -105,7 +105,7 @@ def again(
     parallel: Any,
     **words: Any,
 ) -> Any:
-    """A refused call once more, when what it lacked is ready; or raise for what is wrong."""
+    """Repeat a refused call once what it lacked is ready, or raise for what is wrong."""
     operation = call.__name__
     given, outs = arguments(operation, inputs, out)
     plain = settle(
@@ -123,7 +123,7 @@ def again(
 def arguments(
     operation: str, inputs: dict[str, Any], out: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inputs and the outs that a call is given, by name."""
+    """A call's inputs and outs, by name."""
     optional = checks.OPTIONAL.get(operation, ())
     given = {n: a for n, a in inputs.items() if a is not None or n not in optional}
     if out is None:
@@ -148,9 +148,9 @@ def settle(
     parallel: Any,
     refusal: int | Exception,
 ) -> dict[str, Any]:
-    """Raise for what is wrong with a refused call, or make ready what it needs to be tried again.
+    """Raise for what is wrong with a refused call, or prepare what it needs to be repeated.
 
-    Returns its arrays, of subclasses that are right for the base class.
+    Returns its arrays; those of harmless subclasses become plain ones.
     """
     checks.check_reduction(operation, reduction)
     checks.check_parallel(
@@ -179,12 +179,12 @@ def settle(
     elif dtype not in calls:
         calls[dtype] = call_of(run, kind, calls)
     elif same and isinstance(refusal, Exception) and not isinstance(refusal, KeyError):
-        raise refusal  # of a KeyError another thread may have removed the cause
+        raise refusal  # another thread may have removed the cause of a KeyError
     return plain
 
 
 def plain_array(a: Array) -> Array:
-    """The array, or what is not quite a plain one, a subclass or a dtype of its own, as one."""
+    """The array as a plain one, without a subclass or a dtype of its own."""
     dtype = np.dtype(a.dtype.type)
     return a if type(a) is np.ndarray and a.dtype is dtype else a.view(np.ndarray).view(dtype)
 
@@ -575,7 +575,7 @@ def backward(
 # Inside @njit
 # --------------------------------------------------------------------------------------
 #
-# Each overload checks the types while compiling. It gives Numba as little code as possible, since
+# Each overload checks types at compile time. It gives Numba as little code as possible, since
 # every caller compiles it again: the loops for few multiply-adds, the call of a resident function
 # for anything else, and the errors.
 
@@ -616,7 +616,7 @@ def mode_of(typingctx, array, parallel):
 
 @intrinsic
 def shape_of(typingctx, a):
-    """a.shape for an error; () of None, and -1 for each dimension of what turns out to be None."""
+    """a.shape for an error: () for None, and -1 in each dimension if it is None at run time."""
     kind = array_of(a)
     result = types.UniTuple(types.intp, kind.ndim if isinstance(kind, types.Array) else 0)
 
@@ -634,7 +634,7 @@ def shape_of(typingctx, a):
 
 @intrinsic
 def there(typingctx, a):
-    """An array that is there, of a type that may be None."""
+    """The array of an optional type that is known to be there."""
     result = array_of(a)
 
     def codegen(context, builder, sig, args):
@@ -646,7 +646,7 @@ def there(typingctx, a):
 
 
 def reduction_of(operation, reduction):
-    """The code of a reduction that is a constant, or a string at run time."""
+    """The code of a reduction, a constant or a string at run time."""
 
 
 @overload(reduction_of, prefer_literal=True, jit_options=PLAIN)
@@ -669,7 +669,7 @@ def _reduction_of(operation, reduction):
 
 
 def value_of(type_):
-    """For a message: the value that a type stands for, or the type."""
+    """A type's constant value for a message, or else the type."""
     if is_none(type_):
         return None
     value = literal(type_)
@@ -677,7 +677,7 @@ def value_of(type_):
 
 
 def check_typed(operation, inputs, outs, parallel, reduction="mean"):
-    """`checks` on Numba's types; what they raise becomes Numba's error of the same words."""
+    """`checks` on Numba's types; their errors become Numba's, with the same message."""
     refuse_ahead()
     try:
         name = literal(reduction)
@@ -708,7 +708,7 @@ def check_typed(operation, inputs, outs, parallel, reduction="mean"):
 
 
 def is_flag(type_):
-    """Whether a type is that of None, True, False, or of what is one of these at run time."""
+    """Whether values of a type are None, True or False."""
     if isinstance(type_, types.Optional):
         type_ = type_.type
     return is_none(type_) or isinstance(type_, (types.Boolean, types.Omitted, bool))
@@ -720,7 +720,7 @@ def given(**arrays):
 
 
 def may_be_none(*arrays):
-    """Whether any is of a type that may be None."""
+    """Whether any has a type that may be None."""
     return any(isinstance(a, types.Optional) for a in arrays)
 
 
@@ -729,7 +729,7 @@ INLINED = PLAIN | {"forceinline": True}
 
 
 def result(operation, name="out"):
-    """A word: the out that a call is given, or a new array where there is none.
+    """An operation: a call's out, or a new array if there is none.
 
     It takes the out, the reduction, and the call's inputs or None.
     """
@@ -834,7 +834,7 @@ def _grad_input(g, w, out=None, parallel=None):
 
 @intrinsic(prefer_literal=True)
 def reduction_over_samples(typingctx, g, reduce):
-    """The reduction; of a single sample, its sum."""
+    """The reduction; for a sample without a batch, the sum."""
     one_sample = array_of(g).ndim == 1
 
     def codegen(context, builder, sig, args):

@@ -101,8 +101,8 @@ def check(input: Any, weight: Any, bias: Any) -> None:
 get_num_threads, from_numpy = torch.get_num_threads, torch.from_numpy
 
 
-#: Multiply-adds from which a call uses PyTorch's number of threads. PyTorch starts its own as
-#: soon; the package's default, which waits until they save 30 µs, would fall behind.
+#: Multiply-adds from which a call uses PyTorch's number of threads. PyTorch itself starts threads
+#: as early. The package's default, which waits until they save 30 µs, would be slower.
 WORTH_A_LAUNCH = 1 << 19
 
 
@@ -112,7 +112,7 @@ def alone(multiply_adds: int) -> bool:
 
 
 def on_threads(call: Callable[..., Any], *arrays: Any) -> Any:
-    """A call of the package on as many threads as PyTorch has; 2.8 µs more than on Numba's."""
+    """A call of the package on PyTorch's number of threads; takes 2.8 µs more than on Numba's."""
     before = numba.get_num_threads()
     numba.set_num_threads(min(get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     try:
@@ -128,7 +128,7 @@ def run(multiply_adds: int, call: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def run_each(multiply_adds: int, call: Callable[..., Any], like: Any, *arrays: Any) -> Any:
-    """The same for each layer of a stack, whose results are as `like` says."""
+    """The same for each layer of a stack; results have the form of `like`."""
     result = np.empty(like, arrays[0].dtype)
     for layer in zip(*(repeat(None) if a is None else a for a in arrays), result, strict=False):
         run(multiply_adds // len(result), call, *layer)
@@ -184,7 +184,7 @@ def run_grad_bias(g: Tensor, stack: bool = False) -> Tensor:
 
 
 def one_sample_each(g: Tensor) -> bool:
-    """Whether a stack asks for the gradients of each sample, for which there is one call."""
+    """Whether a stack wants per-sample gradients, which one call computes."""
     return g.shape[1:-1].numel() == 1 and g.numel() > 0
 
 
@@ -208,14 +208,14 @@ def shape_of_grad_bias(g: Tensor, stack: bool = False) -> tuple[int, ...]:
 # The operators' derivatives and batching rules
 # --------------------------------------------------------------------------------------
 
-# They are Functions, since an operator with nothing but a formula for its backward has, without a
-# word, a tangent of zero in forward mode, and fails in `torch.func.grad`.
+# They are Functions: an operator with only a backward formula silently has a tangent of zero in
+# forward mode, and fails in `torch.func.grad`.
 
 ops = torch.ops.numba_linear
 
 
 class Operator(Function):
-    """What is common to the four."""
+    """The common part of the four."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -224,7 +224,7 @@ class Operator(Function):
 
 
 def wanted(ctx: Any) -> tuple[bool, ...]:
-    """Which gradients are wanted; of trailing arguments left out PyTorch tells nothing."""
+    """Which gradients are wanted; PyTorch says nothing about omitted trailing arguments."""
     return (*ctx.needs_input_grad, False, False)
 
 
@@ -234,7 +234,7 @@ def added(*tangents: Tensor | None) -> Tensor | None:
 
 
 def stacked(size: int, dims: tuple[int | None, ...], stack: bool, *tensors: Any) -> list[Any]:
-    """Under `vmap`, as many layers as it makes calls, or E times as many of a stack."""
+    """Under `vmap`, a layer per call, or E layers per call for a stack."""
     result = []
     for t, dim in zip(tensors, dims, strict=False):
         if t is not None:
@@ -440,7 +440,7 @@ for schema, operator, kernel, fake in (
 
 is_compiling, is_grad_enabled = torch.compiler.is_dynamo_compiling, torch.is_grad_enabled
 
-# What looks at every operation: `torch.func`, modes such as fake tensors', `torch.jit.trace`.
+# What intercepts every operation: `torch.func`, modes such as fake tensors', `torch.jit.trace`.
 in_transform = torch._C._are_functorch_transforms_active
 in_mode = torch._C._len_torch_dispatch_stack
 in_trace = torch._C._get_tracing_state
@@ -456,7 +456,7 @@ def run_plain(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Eager(Function):
-    """The layer of plain tensors, all of it in one step to and one step back."""
+    """The layer for plain tensors, in one step forward and one step back."""
 
     #: `apply` without what `Function.apply` does for transforms, which takes 2 µs.
     of = getattr_static(torch._C._FunctionBase, "apply", None)
@@ -468,7 +468,7 @@ class Eager(Function):
 
     @staticmethod
     def backward(ctx, g):
-        # A formula that could not be differentiated would give a wrong second derivative.
+        # A backward that cannot be differentiated would give a wrong second derivative.
         if is_grad_enabled() or in_transform() or in_mode() or is_batched(g):
             return LinearOperator.backward(ctx, g)
         input, weight = ctx.saved_tensors
@@ -494,7 +494,7 @@ def run_serial(call: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def autocast(t: Any) -> Any:
-    """Under autocast a tensor of less than float32 is taken as float32."""
+    """Under autocast a tensor with fewer bits than float32 is converted to float32."""
     half = isinstance(t, Tensor) and t.dtype in (torch.float16, torch.bfloat16)
     return t.float() if half and torch.is_autocast_enabled("cpu") else t
 
@@ -549,7 +549,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     TypeError: linear: input is of type ndarray; wanted a torch.Tensor of shape (…, n)
     """
     if is_compiling():
-        if in_transform():  # which operators fail in while compiled
+        if in_transform():  # operators fail in a transform while it is compiled
             torch._dynamo.graph_break()
         return ops.linear(autocast(input), autocast(weight), autocast(bias))
     if overridden(input, weight, bias):
@@ -566,9 +566,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                 return Eager.of(input, weight, bias)
             return run_plain(input, weight, bias)
         except (AttributeError, TypeError, ValueError, RuntimeError):
-            pass  # what is not plain or wrong; it is found out below
+            pass  # not plain, or wrong: the code below finds out
     input, weight, bias = autocast(input), autocast(weight), autocast(bias)
-    if in_trace():  # which writes down operators, and for which shapes are no numbers
+    if in_trace():  # it records operators, and its shapes are not numbers
         return ops.linear(input, weight, bias)
     check(input, weight, bias)
     return LinearOperator.apply(input, weight, bias)
@@ -649,7 +649,7 @@ def replace_linear(module: torch.nn.Module) -> int:
         if kind is torch.nn.Linear:
             layer.__class__ = Linear
         elif is_parametrized(layer) and kind.__bases__ == (torch.nn.Linear,):
-            # PyTorch made this class for this layer alone; it is made again on another base.
+            # PyTorch made this class for this layer alone; make it again on another base.
             own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
             layer.__class__ = type(kind.__name__, (Linear,), own)
         else:

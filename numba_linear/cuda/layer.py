@@ -1,6 +1,6 @@
-"""The public calls on the GPU: checks, a place for the result, the launches.
+"""The public calls on the GPU: checks, memory for the result, launches.
 
-Nothing of CUDA is imported before the first call.
+CUDA is imported at the first call.
 """
 
 import functools
@@ -57,10 +57,10 @@ def engine() -> SimpleNamespace:
     return SimpleNamespace(arrays=arrays, contract=contract)
 
 
-#: What decides whether arrays go together, but for where they lie: of each its name, dtype,
-#: shape, strides and whether it is written to and may be.
+#: What decides whether arrays conform, except their addresses: for each its name, dtype, shape,
+#: strides, and whether it is written and writable.
 Layouts = tuple[tuple[str, Any, tuple[int, ...], tuple[int, ...], bool], ...]
-#: From where to where an array reaches, in bytes from its address.
+#: The first byte of an array and its end, relative to its address.
 Reach = tuple[int, int]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -75,9 +75,9 @@ def letters_of(operation: str, reduction: str) -> dict[str, str]:
 def laid_out(
     operation: str, reduction: str, layouts: Layouts
 ) -> tuple[list[Reach], dict[str, tuple[int, ...]]] | None:
-    """Where each array reaches, and the shapes of the outs that are missing; None if any is wrong.
+    """The extent of each array, and the shapes of missing outs; None if any is wrong.
 
-    What `Call._refuse` finds wrong, this finds too, but for addresses.
+    This finds all faults that `Call._refuse` finds, except those of addresses.
     """
     letters, dtype, reaches = letters_of(operation, reduction), layouts[0][1], []
     if dtype not in FLOATS or not dtype.isnative:
@@ -102,7 +102,7 @@ def laid_out(
 
 
 class Call:
-    """One call's checked arguments and outs, new arrays where there are none, and where it runs.
+    """One call's checked arguments and outs, new ones if there are none, and where it runs.
 
     Raises
     ------
@@ -130,14 +130,14 @@ class Call:
         found = laid_out(operation, reduction, tuple(layouts))
         if found is None or not self._apart(found[0], outs):
             self._refuse(outs)
-        assert found is not None  # or it was refused
+        assert found is not None  # else it was refused
         for name, shape in found[1].items():
             self.arrays[name] = self._new(shape, layouts[0][1])
 
     def _apart(self, reaches: list[Reach], outs: dict[str, Any]) -> bool:
-        """Whether no address can be wrong: as `_refuse` asks, at a tenth of its time.
+        """Whether no address can be wrong, in a tenth of the time of `_refuse`.
 
-        Of arrays whose first and last bytes enclose each other it says no, too.
+        For arrays that are interleaved it says no, too.
         """
         places: list[Reach] = []
         for (name, a), (low, high) in zip(self.arrays.items(), reaches, strict=True):
@@ -172,7 +172,7 @@ class Call:
         return arrays.Operand(address, shape, strides, dtype, True, self.place.ordinal, new)
 
     def result(self) -> Any:
-        """What the call returns: `out`, or the new arrays."""
+        """The call's result: `out`, or the new arrays."""
         if self.out is not None:
             return self.out
         if self.operation != "backward":
