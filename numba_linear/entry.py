@@ -243,7 +243,7 @@ def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
 
 @inlined
 def divisor_of(reduction, K):
-    """What a mean divides by, as `finish` takes it: for a power of two minus its exact inverse."""
+    """What a mean divides by, as `finish` takes it: for a power of two its negated inverse."""
     if reduction != MEAN or K == 1:
         return 0.0
     if K & (K - 1) == 0:

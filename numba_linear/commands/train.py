@@ -227,8 +227,7 @@ def run(
 
 
 def _save(path: Path, network: Network, data: Dataset) -> None:
-    """Write the network, the features' mean and deviation, and the labels; docs/train.md loads
-    them."""
+    """Write the network, the features' mean and deviation, and the labels, for docs/train.md."""
     arrays: dict[str, Any] = network._asdict()
     arrays |= {"mean": data.mean, "deviation": data.deviation, "labels": data.labels}
     try:

@@ -226,7 +226,7 @@ def blocks_for(tiling, problem):
         fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
         block_rows = min(block_rows, max(most_rows, fit))
 
-    # Reading B in place saves packing, a pass over B that many tiles share. But loads of unaligned
+    # Reading B in place saves packing, whose cost many tiles would share. But loads of unaligned
     # rows straddle cache lines, and rows that are pages apart evict each other. A tile must not
     # read beyond B's columns.
     wide = cols >= most_columns or cols == most_columns // 2
@@ -244,7 +244,7 @@ def blocks_for(tiling, problem):
         lead = -edge % vector_bytes // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
 
-    # B's panels stay in L3 for all blocks of rows if all their terms fit; else each packs anew.
+    # B's panels stay in L3 for all blocks of rows if all their terms fit; else each block packs.
     panel_bytes = min(block * LEAF, terms) * most_columns * size
     keep = not b_direct and rows > block_rows
     block_panels = panels

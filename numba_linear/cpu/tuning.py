@@ -34,7 +34,7 @@ FEW_TERMS = 64
 #: computes up to a panel more: (200000, 64, 10) grad_input takes 13 ms instead of 24.
 ALIGNED_C = 32 << 10
 
-#: Stride of A's rows, or of its terms, from which A is packed: they evict each other or miss the
+#: Stride of A's rows, and of its terms, from which A is packed: they evict each other, or miss the
 #: TLB.
 APART_ROWS, APART_TERMS = 4096, 2048
 
@@ -91,8 +91,7 @@ DOT_LEAVES = 8
 STAGGER_FROM, STAGGER = 2048, 512
 
 #: Row stride of B from which `gemv_dot` prefetches runs of cache lines: (1, 4096, 4096) takes 2.5
-#: ms instead of 3.8. At a multiple of it there is one column group, which takes 2.8 ms instead of
-#: 3.2.
+#: ms instead of 3.8. At its multiples one column group takes 2.8 ms, two take 3.2.
 LONG_ROW = 8 << 10
 
 #: Lines of an L1 set, and the row stride at which B's rows share one. A vector with more lanes

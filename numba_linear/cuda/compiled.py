@@ -151,8 +151,7 @@ def read(path: Path, key: str) -> bytes | None:
 
 
 def write(path: Path, key: str, code: bytes) -> bool:
-    """Whether the file could be written. It is whole or missing, even if other processes write it
-    too."""
+    """Whether the file could be written. It is whole or missing, also if others write it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)

@@ -1,8 +1,7 @@
 """The kernel of the contraction: the summation rule on a tile of sums at once.
 
 A block of threads has a tile of C, and each thread a fragment of it in registers. Panels of A and
-B go through shared memory, a few terms at a time. There are two of each: one is read while the
-other is filled:
+B go through shared memory, a few terms at a time; one of each is read while another is filled:
 
     A: rows × terms  ──fetch──▶  registers  ──stash──▶  a panel of A, terms × rows     ─┐
                                                                                        outer ▶ acc
