@@ -163,11 +163,12 @@ def column(typingctx, tiling, rows):
 
 
 @intrinsic(prefer_literal=True)
-def short_vectors(typingctx, tiling, rows):
-    """`rows` vectors of at most 256 bits."""
-    if isinstance(rows, types.IntegerLiteral):
-        shape = tiling.of(rows.literal_value, min(tiling.columns // 2, 32 // tiling.size))
-        return shape(tiling, rows), lambda context, *_: context.get_dummy_value()
+def short_vectors(typingctx, tiling, rows, most):
+    """`rows` vectors of at most so many bytes."""
+    if isinstance(rows, types.IntegerLiteral) and isinstance(most, types.IntegerLiteral):
+        lanes = min(tiling.columns // 2, most.literal_value // tiling.size)
+        shape = tiling.of(rows.literal_value, lanes)
+        return shape(tiling, rows, most), lambda context, *_: context.get_dummy_value()
 
 
 @intrinsic(prefer_literal=True)

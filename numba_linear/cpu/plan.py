@@ -98,7 +98,9 @@ def is_small(tiling, problem):
     work = rows * cols * (terms + 2)
     if terms > LEAF or work > VECTOR_WORK:
         return False
-    return work <= FEW_WORK or by_short(tiling, problem) or fills_vectors(tiling, problem)
+    if work <= FEW_WORK or by_outer(tiling, problem) or by_short(tiling, problem):
+        return True
+    return fills_vectors(tiling, problem)
 
 
 @inlined
@@ -143,7 +145,7 @@ def by_transpose(tiling, problem):
 def by_short(tiling, problem):
     """Whether A has few rows, B's rows are short, and the terms of both are contiguous."""
     a, b, _, rows, cols, terms, epilogue = problem
-    size, vector = item_bytes(tiling), short_vectors(tiling, 1)
+    size, vector = item_bytes(tiling), short_vectors(tiling, 1, 32)
     if rows > SHORT_ROWS and rows * cols * (terms + 2) > FEW_WORK:
         return False
     if (rows == 2 or rows == 3) and cols * terms > SHORT_ALONE:
@@ -151,6 +153,13 @@ def by_short(tiling, problem):
     few = b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
     enough = cols >= columns_of(vector) and terms >= terms_of(vector)
     return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
+
+
+@inlined
+def by_outer(tiling, problem):
+    """Whether there is one term, and C's columns and B's are contiguous and fill a vector."""
+    fills = problem.terms == 1 and problem.cols >= columns_of(short_vectors(tiling, 1, 16))
+    return fills and problem.b.row == item_bytes(tiling) and not is_strided(tiling, problem)
 
 
 @inlined

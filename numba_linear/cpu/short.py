@@ -24,11 +24,11 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract_short(tiling, problem: Problem):
-    two, four = short_vectors(tiling, 2), short_vectors(tiling, 4)
+    two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
     lanes = columns_of(two)
     apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
     if problem.rows >= 4:
-        short_columns(two, short_vectors(tiling, 8), problem, apart)
+        short_columns(two, short_vectors(tiling, 8, 32), problem, apart)
     elif problem.cols >= 4 * lanes:
         short_columns(four, four, problem, lanes)
     else:

@@ -15,10 +15,11 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
+from numba_linear.cpu.ger import contract_outer
 from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number, transposed
 from numba_linear.cpu.pack import pack_b, pack_b_short
-from numba_linear.cpu.plan import by_short, fills_vectors
+from numba_linear.cpu.plan import by_outer, by_short, fills_vectors
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
@@ -29,7 +30,9 @@ from numba_linear.jit.resident import resident
 @inlined
 def contract_small(tiling, problem):
     """C from A and B; they and the bias may have any strides."""
-    if by_short(tiling, problem):
+    if by_outer(tiling, problem):
+        contract_outer(tiling, problem)
+    elif by_short(tiling, problem):
         contract_short(tiling, problem)
     elif fills_vectors(tiling, problem):
         contract_in_vectors(tiling, problem)
@@ -61,14 +64,17 @@ def contract_in_columns(tiling, problem: Problem):
     if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, so that the longer side fills the lanes
         problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
         bias_row, bias_col = epilogue.step, 0
+        if not epilogue.bias and by_outer(tiling, problem):
+            contract_outer(tiling, problem)
+            return
     if problem.cols >= 8:
         in_columns(column(tiling, 8), problem, bias_row, bias_col)
     elif problem.cols >= 4:
-        in_columns(column(tiling, 4), problem, bias_row, bias_col)
+        in_pairs(column(tiling, 4), problem, bias_row, bias_col)
     elif problem.cols >= 2:
-        in_columns(column(tiling, 2), problem, bias_row, bias_col)
+        in_pairs(column(tiling, 2), problem, bias_row, bias_col)
     else:
-        in_columns(column(tiling, 1), problem, bias_row, bias_col)
+        in_pairs(column(tiling, 1), problem, bias_row, bias_col)
 
 
 @inlined
@@ -102,16 +108,40 @@ def in_vectors(tiling, shape, problem, packed):
 def in_columns(shape, problem, bias_row, bias_col):
     """One row of C at a time, several columns side by side, of any strides. The bias of row r and
     column j is r · bias_row + j · bias_col bytes after the first."""
-    a, b, c, rows, cols, terms, epilogue = problem
+    a, b, _, rows, cols, terms, _ = problem
     height = rows_of(shape)
     for r in range(rows):
         for next_column in range(0, cols, height):
             j = min(next_column, cols - height)
-            acc = zero(shape)
-            at, bt = a.at + r * a.row, b.at + j * b.row
+            acc, at, bt = zero(shape), a.at + r * a.row, b.at + j * b.row
             for p in range(terms):
                 acc = outer(acc, bt + p * b.col, b.row, at + p * a.col)
-            if epilogue.bias:
-                bias = epilogue.bias + r * bias_row + j * bias_col
-                acc = add(acc, load(shape, bias, bias_col))
-            store(finish(acc, 0, epilogue.divisor), c.at + r * c.row + j * c.col, c.col)
+            store_column(acc, problem, r, j, bias_row, bias_col)
+
+
+@inlined
+def in_pairs(shape, problem, bias_row, bias_col):
+    """The same for two rows at a time: a few columns alone do not hide the latency of a
+    multiply-add. A single row is computed twice."""
+    a, b, _, rows, cols, terms, _ = problem
+    height, down = rows_of(shape), min(1, rows - 1)
+    for next_row in range(0, rows, 2):
+        r = min(next_row, rows - 1 - down)
+        for next_column in range(0, cols, height):
+            j = min(next_column, cols - height)
+            one, two = zero(shape), zero(shape)
+            at, bt = a.at + r * a.row, b.at + j * b.row
+            for p in range(terms):
+                one = outer(one, bt + p * b.col, b.row, at + p * a.col)
+                two = outer(two, bt + p * b.col, b.row, at + down * a.row + p * a.col)
+            store_column(one, problem, r, j, bias_row, bias_col)
+            store_column(two, problem, r + down, j, bias_row, bias_col)
+
+
+@inlined
+def store_column(acc, problem, r, j, bias_row, bias_col):
+    _, _, c, _, _, _, epilogue = problem
+    if epilogue.bias:
+        bias = epilogue.bias + r * bias_row + j * bias_col
+        acc = add(acc, load(acc, bias, bias_col))
+    store(finish(acc, 0, epilogue.divisor), c.at + r * c.row + j * c.col, c.col)

@@ -20,6 +20,7 @@ from numba_linear.cpu.plan import (
     TILES,
     TRANSPOSED,
     blocks_for,
+    by_outer,
     by_short,
     panel_of,
     parts_for,
@@ -161,6 +162,28 @@ def test_few_rows_from_short_rows(dtype):
     assert not short(like, 1, lanes, least - 1, SHORT_ROW, size)
     assert not short(like, 1, lanes, least, SHORT_ROW + size, size)
     assert not short(like, 1, lanes, least, SHORT_ROW, 2 * size)
+
+
+@njit
+def outer_product(like, rows, cols, terms, b_row, c_col):
+    size = like.itemsize
+    b, c = Matrix(0, b_row, 5 * size), Matrix(0, cols * c_col, c_col)
+    problem = Problem(Matrix(0, size, size), b, c, rows, cols, terms, Epilogue(0, 0, 0.0))
+    return by_outer(tiling_of(like), problem)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outer_products(dtype):
+    """Of one term, from the columns on that 128 bits hold."""
+    like = np.empty(0, dtype)
+    size, lanes = like.itemsize, 16 // like.itemsize
+    assert outer_product(like, 1, lanes, 1, size, size)
+    assert outer_product(like, 100, lanes + 1, 1, size, size)
+    assert not outer_product(like, 100, lanes - 1, 1, size, size)
+    assert not outer_product(like, 100, lanes, 2, size, size)
+    assert not outer_product(like, 100, lanes, 0, size, size)
+    assert not outer_product(like, 100, lanes, 1, 2 * size, size)
+    assert not outer_product(like, 100, lanes, 1, size, 2 * size)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
