@@ -4,7 +4,7 @@ import os
 
 if {"ASV_ENV_DIR", "ASV_COMMIT"} <= os.environ.keys():
     # asv installs one commit after another in the same folder. None shall find another's compiled
-    # code, which older ones can not even read. Numba looks here when it is imported.
+    # code, which older ones cannot even read. Numba looks here when it is imported.
     os.environ["NUMBA_CACHE_DIR"] = os.path.join(
         os.environ["ASV_ENV_DIR"], "numba-cache", os.environ["ASV_COMMIT"]
     )

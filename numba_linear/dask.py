@@ -22,7 +22,7 @@ try:
     from dask.highlevelgraph import HighLevelGraph
 except ImportError as error:
     raise ImportError(
-        f"numba_linear.dask: Dask can not be imported ({error}); install it with, in a clone:"
+        f"numba_linear.dask: Dask cannot be imported ({error}); install it with, in a clone:"
         " pip install -e '.[dask]'"
     ) from error
 

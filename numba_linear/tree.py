@@ -77,7 +77,7 @@ def tree_sum(parts: Iterable[Array]) -> Array:
     Notes
     -----
     A part does not show how many samples it has. Other numbers of samples give a sum, too, but
-    with other bits. It can not be called inside `@njit`.
+    with other bits. It cannot be called inside `@njit`.
 
     Examples
     --------

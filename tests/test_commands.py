@@ -138,9 +138,9 @@ def test_train_names_a_wrong_micro_batch(arguments, capsys):
         (["--epochs", "0"], "0 epochs: expected 1 or more"),
         (
             ["--save", "net"],
-            "net: can not be written, expected an .npz file in an existing folder",
+            "net: cannot be written, expected an .npz file in an existing folder",
         ),
-        (["--save", "no/such/net.npz"], "can not be written"),
+        (["--save", "no/such/net.npz"], "cannot be written"),
         (["--epochs", "3", "--dask"], "--epochs is for this process alone"),
         (["--save", "net.npz", "--dask"], "--save is for this process alone"),
     ],
@@ -265,7 +265,7 @@ BAD_FILES = {
     "no features": ("a.npz", npz(x=X[:, :0], y=Y), "expected at least one feature"),
     "strings": ("a.npz", npz(x=X.astype(str), y=Y), "'x' does not hold numbers"),
     "complex": ("a.npz", npz(x=X * 1j, y=Y), "'x' does not hold numbers"),
-    "objects": ("a.npz", npz(x=X.astype(object), y=Y), "'x' can not be read"),
+    "objects": ("a.npz", npz(x=X.astype(object), y=Y), "'x' cannot be read"),
     "nan": ("a.npz", npz(x=with_nan, y=Y), "x[5, 2] is nan, expected a finite number"),
     "too large": ("a.npz", npz(x=X * 1e300, y=Y), "in the range of float32"),
     "fraction": ("a.npz", npz(x=X, y=halves), "y[7] is 1.5, expected a label"),
@@ -310,7 +310,7 @@ def test_a_damaged_npz_names_the_array(tmp_path, capsys):
     damaged[200:300] = bytes(100)
     path.write_bytes(damaged)
     assert main(["train", str(path)]) == 2
-    assert "array 'x' can not be read" in capsys.readouterr().err
+    assert "array 'x' cannot be read" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------
@@ -390,8 +390,8 @@ def test_compiled_group_against_np_dot(tiny, capsys):
     [
         (["--group", "huge"], "there is no group 'huge', expected one of large, medium"),
         (["--threads", "0"], "0 threads: expected 1 to"),
-        (["--json", "no/such/folder/a.json"], "can not be written"),
-        (["--plot", "."], "can not be written"),
+        (["--json", "no/such/folder/a.json"], "cannot be written"),
+        (["--plot", "."], "cannot be written"),
     ],
 )
 def test_bench_refuses_before_it_measures(options, message, capsys):

@@ -68,7 +68,7 @@ def run(
         threads = (cuda.GPU,)
     for path in filter(None, (json_file, plot_file)):
         if not path.parent.is_dir() or path.is_dir():
-            raise UserError(f"{path}: can not be written, expected a file in an existing folder")
+            raise UserError(f"{path}: cannot be written, expected a file in an existing folder")
     if plot_file:
         plot.check(plot_file)
 

@@ -71,7 +71,7 @@ def run(path: Path | None = None) -> bool:
         import numba_linear.dask
     except ImportError as error:
         raise UserError(
-            f"train --dask: Dask can not be imported ({error}); install it with, in a clone:"
+            f"train --dask: Dask cannot be imported ({error}); install it with, in a clone:"
             " pip install -e '.[dask]'"
         ) from None
     data = load(path or DIGITS)

@@ -120,7 +120,7 @@ def _read_npz(path: Path) -> Numbers:
             try:
                 values = stored[name]
             except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise UserError(f"{path}: array {name!r} can not be read: {error}") from None
+                raise UserError(f"{path}: array {name!r} cannot be read: {error}") from None
             if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
                 raise UserError(f"{path}: array {name!r} does not hold numbers")
             if values.ndim != axes:

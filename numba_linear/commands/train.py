@@ -180,7 +180,7 @@ def run(
     if epochs < 1:
         raise UserError(f"{epochs} epochs: expected 1 or more")
     if save and (save.suffix != ".npz" or not save.parent.is_dir() or save.is_dir()):
-        raise UserError(f"{save}: can not be written, expected an .npz file in an existing folder")
+        raise UserError(f"{save}: cannot be written, expected an .npz file in an existing folder")
     data = load(path or DIGITS)
     K, n = data.x.shape
     print(

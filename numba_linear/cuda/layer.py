@@ -17,7 +17,7 @@ from numba_linear.layer import Gradients, arguments
 
 
 class CudaUnavailableError(RuntimeError):
-    """CUDA can not be used here; the message says what is missing and how to get it."""
+    """CUDA cannot be used here; the message says what is missing and how to get it."""
 
 
 INSTALL = "install it with, in a clone: pip install -e '.[cuda]' (for CUDA 12, [cuda12])"
@@ -38,7 +38,7 @@ def engine() -> SimpleNamespace:
         from numba import cuda
     except Exception as error:
         raise CudaUnavailableError(
-            f"numba_linear.cuda: numba-cuda can not be imported ({error}); {INSTALL}"
+            f"numba_linear.cuda: numba-cuda cannot be imported ({error}); {INSTALL}"
         ) from error
     if cuda.implementation != "NVIDIA":
         raise CudaUnavailableError(

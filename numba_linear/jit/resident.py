@@ -185,7 +185,7 @@ def refuse_ahead():
     while frame is not None:
         if frame.f_globals.get("__name__") == "numba.pycc.compiler":
             raise UnsupportedError(
-                "numba_linear can not be compiled ahead of time by numba.pycc: what calls it needs"
+                "numba_linear cannot be compiled ahead of time by numba.pycc: what calls it needs"
                 " functions that its own process compiles or reads from a cache. Use"
                 " @njit(cache=True), which compiles once for all processes"
             )

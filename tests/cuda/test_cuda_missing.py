@@ -69,7 +69,7 @@ def test_where_numba_cuda_can_not_be_imported(monkeypatch):
     layer.engine.cache_clear()
     monkeypatch.delattr(numba, "cuda", raising=False)
     monkeypatch.setitem(sys.modules, "numba.cuda", None)
-    with pytest.raises(nl.CudaUnavailableError, match=r"can not be imported .*pip install"):
+    with pytest.raises(nl.CudaUnavailableError, match=r"cannot be imported .*pip install"):
         nl.grad_bias(np.ones(3))
 
 

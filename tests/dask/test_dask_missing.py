@@ -21,7 +21,7 @@ except ImportError as error:
     print(error)
 """
     (said,) = finish(start("-c", program))
-    assert said.startswith("numba_linear.dask: Dask can not be imported (")
+    assert said.startswith("numba_linear.dask: Dask cannot be imported (")
     assert said.endswith("install it with, in a clone: pip install -e '.[dask]'\n")
 
 

@@ -300,7 +300,7 @@ for module in (direct, indirect):
     try:
         module.compile()
     except NumbaError as error:
-        assert "numba_linear can not be compiled ahead of time" in str(error), error
+        assert "numba_linear cannot be compiled ahead of time" in str(error), error
         assert "entry.py" not in str(error), error
     else:
         raise AssertionError("built")
