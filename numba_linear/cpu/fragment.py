@@ -311,6 +311,23 @@ def apart_at(e, sides, a, a_row, apart):
 
 
 @intrinsic
+def outer_apart(typingctx, sides, acc, a, a_row, b, apart):
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        _, fragment, a, a_row, b, apart = args
+        columns = [e.load(e.at(b, apart, s, e.vector)) for s in range(sides.rows)]
+        rows = e.unpack(fragment)
+        for r in range(0, acc.rows, sides.rows):
+            at = e.at(a, a_row, r // sides.rows, e.scalar)
+            number = e.splat(e.aligned(builder.load(at)))
+            for s, vector in enumerate(columns):
+                rows[r + s] = e.fma(number, vector, rows[r + s])
+        return e.pack(rows)
+
+    return acc(sides, acc, *[types.intp] * 4), codegen
+
+
+@intrinsic
 def load_apart(typingctx, sides, shape, a, a_row, apart):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, shape)

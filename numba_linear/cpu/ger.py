@@ -1,11 +1,25 @@
 """One term: the outer product of a column of A and a row of B, along C's rows.
 
-Planned where `by_outer`. C is written and little else is done, so vectors have 256 bits at most:
-arrays begin at multiples of 16 bytes, and a wider store would always straddle two cache lines.
+Planned where `by_outer`. Little is done but writing C, so vectors have 256 bits at most: arrays
+begin at multiples of 16 bytes, and a wider store would always straddle two cache lines.
 """
 
-from numba_linear.cpu.fragment import columns_of, finish, item_bytes, outer, rows_of, store, zero
+from numba_linear.cpu.fragment import (
+    add,
+    columns_of,
+    finish,
+    item_bytes,
+    load_apart,
+    outer,
+    outer_apart,
+    row_bytes,
+    rows_of,
+    store,
+    store_apart,
+    zero,
+)
 from numba_linear.cpu.machine import short_vectors
+from numba_linear.cpu.matrix import transposed
 from numba_linear.cpu.problem import Problem
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -13,29 +27,52 @@ from numba_linear.jit.resident import resident
 
 @resident
 def contract_outer(tiling, problem: Problem):
-    if problem.cols >= columns_of(short_vectors(tiling, 1, 32)):
-        in_rows(short_vectors(tiling, 4, 32), short_vectors(tiling, 1, 32), problem)
+    four, one = short_vectors(tiling, 4, 32), short_vectors(tiling, 1, 32)
+    if problem.cols < columns_of(short_vectors(tiling, 1, 16)):  # Cᵀ = B · Aᵀ, along its columns
+        a, b, c, rows, cols, terms, epilogue = problem
+        problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
+    if problem.cols >= rows_of(four) * columns_of(four):
+        long_rows(four, one, problem)
+    elif problem.cols >= columns_of(one):
+        short_rows(four, one, problem)
     else:
-        in_rows(short_vectors(tiling, 4, 16), short_vectors(tiling, 1, 16), problem)
+        short_rows(short_vectors(tiling, 4, 16), short_vectors(tiling, 1, 16), problem)
 
 
 @inlined
-def in_rows(shape, last, problem):
-    """Four rows at a time, and the last ones by themselves."""
-    whole = problem.rows - problem.rows % rows_of(shape)
-    some_rows(shape, problem, 0, whole)
-    some_rows(last, problem, whole, problem.rows)
-
-
-@inlined
-def some_rows(shape, problem, begin, end):
-    """Vectors of C's columns; the last begins early, and computes some again, the same bits."""
-    a, b, c, _, cols, _, epilogue = problem
-    width, size = columns_of(shape), item_bytes(shape)
-    for r in range(begin, end, rows_of(shape)):
+def long_rows(four, one, problem):
+    """Four vectors of a row at a time."""
+    a, b, c, rows, cols, _, epilogue = problem
+    width, apart, bias = rows_of(four) * columns_of(four), row_bytes(four), epilogue.bias
+    whole, size = cols - cols % width, item_bytes(four)
+    for r in range(rows):
         at, row = a.at + r * a.row, c.at + r * c.row
-        for next_column in range(0, cols, width):
-            j = min(next_column, cols - width) * size
-            acc = outer(zero(shape), at, a.row, b.at + j)
-            bias = epilogue.bias + j if epilogue.bias else 0
-            store(finish(acc, bias, epilogue.divisor), row + j, c.row)
+        for j in range(0, whole * size, width * size):
+            acc = outer_apart(four, zero(four), at, 0, b.at + j, apart)
+            if bias:
+                acc = add(acc, load_apart(four, four, bias + j, 0, apart))
+            store_apart(four, acc, row + j, 0, apart)
+        along(one, at, 0, b.at, row, 0, whole, cols, epilogue)
+
+
+@inlined
+def short_rows(four, one, problem):
+    """Four rows at a time, and the last ones by themselves."""
+    a, b, c, rows, cols, _, epilogue = problem
+    whole = rows - rows % rows_of(four)
+    for r in range(0, whole, rows_of(four)):
+        along(four, a.at + r * a.row, a.row, b.at, c.at + r * c.row, c.row, 0, cols, epilogue)
+    for r in range(whole, rows):
+        along(one, a.at + r * a.row, 0, b.at, c.at + r * c.row, 0, 0, cols, epilogue)
+
+
+@inlined
+def along(shape, a, a_row, b, c, c_row, begin, cols, epilogue):
+    """Vectors from column `begin` on; the last begins early, and computes some columns again, to
+    the same bits."""
+    width, size = columns_of(shape), item_bytes(shape)
+    for next_column in range(begin, cols, width):
+        j = min(next_column, cols - width) * size
+        acc = outer(zero(shape), a, a_row, b + j)
+        bias = epilogue.bias + j if epilogue.bias else 0
+        store(finish(acc, bias, 0.0), c + j, c_row)

@@ -37,6 +37,7 @@ from numba_linear.cpu.tuning import (
     MULTIPLIED,
     PACK_A_PANELS,
     PACK_A_PANELS_EVICT,
+    PAIR_TERMS,
     READ,
     SAVED,
     SHORT_ALONE,
@@ -157,9 +158,23 @@ def by_short(tiling, problem):
 
 @inlined
 def by_outer(tiling, problem):
-    """Whether there is one term, and C's columns and B's are contiguous and fill a vector."""
-    fills = problem.terms == 1 and problem.cols >= columns_of(short_vectors(tiling, 1, 16))
-    return fills and problem.b.row == item_bytes(tiling) and not is_strided(tiling, problem)
+    """Whether there is one term, and C's columns and B's are contiguous and fill a vector, or C's
+    rows and A's if there are few columns."""
+    a, b, c, rows, cols, terms, epilogue = problem
+    size, lanes = item_bytes(tiling), columns_of(short_vectors(tiling, 1, 16))
+    if terms != 1 or epilogue.divisor != 0.0:
+        return False
+    if cols < lanes:
+        return rows >= lanes and a.row == size and c.row == size and epilogue.bias == 0
+    return b.row == size and not is_strided(tiling, problem)
+
+
+@inlined
+def by_pairs(problem):
+    """Whether C is so small that one of its rows, or columns, does not hide the latency of a
+    multiply-add."""
+    rows, cols = problem.rows, problem.cols
+    return min(rows, cols) > 1 and max(rows, cols) < 8 and problem.terms >= PAIR_TERMS
 
 
 @inlined

@@ -19,7 +19,7 @@ from numba_linear.cpu.ger import contract_outer
 from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number, transposed
 from numba_linear.cpu.pack import pack_b, pack_b_short
-from numba_linear.cpu.plan import by_outer, by_short, fills_vectors
+from numba_linear.cpu.plan import by_outer, by_pairs, by_short, fills_vectors
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
@@ -36,6 +36,8 @@ def contract_small(tiling, problem):
         contract_short(tiling, problem)
     elif fills_vectors(tiling, problem):
         contract_in_vectors(tiling, problem)
+    elif by_pairs(problem):
+        contract_in_pairs(tiling, problem)
     else:
         contract_in_columns(tiling, problem)
 
@@ -64,17 +66,26 @@ def contract_in_columns(tiling, problem: Problem):
     if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, so that the longer side fills the lanes
         problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
         bias_row, bias_col = epilogue.step, 0
-        if not epilogue.bias and by_outer(tiling, problem):
-            contract_outer(tiling, problem)
-            return
     if problem.cols >= 8:
         in_columns(column(tiling, 8), problem, bias_row, bias_col)
     elif problem.cols >= 4:
-        in_pairs(column(tiling, 4), problem, bias_row, bias_col)
-    elif problem.cols >= 2:
-        in_pairs(column(tiling, 2), problem, bias_row, bias_col)
+        in_columns(column(tiling, 4), problem, bias_row, bias_col)
+    elif problem.cols == 3:
+        in_columns(column(tiling, 3), problem, bias_row, bias_col)
+    elif problem.cols == 2:
+        in_columns(column(tiling, 2), problem, bias_row, bias_col)
     else:
-        in_pairs(column(tiling, 1), problem, bias_row, bias_col)
+        in_columns(column(tiling, 1), problem, bias_row, bias_col)
+
+
+@resident
+def contract_in_pairs(tiling, problem: Problem):
+    if problem.cols >= 4:
+        in_pairs(column(tiling, 4), problem)
+    elif problem.cols == 3:
+        in_pairs(column(tiling, 3), problem)
+    else:
+        in_pairs(column(tiling, 2), problem)
 
 
 @inlined
@@ -120,22 +131,22 @@ def in_columns(shape, problem, bias_row, bias_col):
 
 
 @inlined
-def in_pairs(shape, problem, bias_row, bias_col):
+def in_pairs(shape, problem):
     """The same for two rows at a time: a few columns alone do not hide the latency of a
-    multiply-add. A single row is computed twice."""
+    multiply-add. The last rows begin early and compute one again, to the same bits."""
     a, b, _, rows, cols, terms, _ = problem
-    height, down = rows_of(shape), min(1, rows - 1)
+    height = rows_of(shape)
     for next_row in range(0, rows, 2):
-        r = min(next_row, rows - 1 - down)
+        r = min(next_row, rows - 2)
         for next_column in range(0, cols, height):
             j = min(next_column, cols - height)
             one, two = zero(shape), zero(shape)
             at, bt = a.at + r * a.row, b.at + j * b.row
             for p in range(terms):
                 one = outer(one, bt + p * b.col, b.row, at + p * a.col)
-                two = outer(two, bt + p * b.col, b.row, at + down * a.row + p * a.col)
-            store_column(one, problem, r, j, bias_row, bias_col)
-            store_column(two, problem, r + down, j, bias_row, bias_col)
+                two = outer(two, bt + p * b.col, b.row, at + a.row + p * a.col)
+            store_column(one, problem, r, j, 0, problem.epilogue.step)
+            store_column(two, problem, r + 1, j, 0, problem.epilogue.step)
 
 
 @inlined

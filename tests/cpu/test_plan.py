@@ -21,6 +21,7 @@ from numba_linear.cpu.plan import (
     TRANSPOSED,
     blocks_for,
     by_outer,
+    by_pairs,
     by_short,
     panel_of,
     parts_for,
@@ -38,6 +39,7 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
+    PAIR_TERMS,
     SHORT_ALONE,
     SHORT_ROW,
     SHORT_ROWS,
@@ -165,25 +167,46 @@ def test_few_rows_from_short_rows(dtype):
 
 
 @njit
-def outer_product(like, rows, cols, terms, b_row, c_col):
+def outer_product(like, rows, cols, terms, b_row, c, bias):
     size = like.itemsize
-    b, c = Matrix(0, b_row, 5 * size), Matrix(0, cols * c_col, c_col)
-    problem = Problem(Matrix(0, size, size), b, c, rows, cols, terms, Epilogue(0, 0, 0.0))
+    a, b = Matrix(0, size, size), Matrix(0, b_row, 5 * size)
+    problem = Problem(a, b, c, rows, cols, terms, Epilogue(bias, size, 0.0))
     return by_outer(tiling_of(like), problem)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_outer_products(dtype):
-    """Of one term, from the columns on that 128 bits hold."""
+    """Of one term, along rows or columns that are contiguous and fill 128 bits."""
     like = np.empty(0, dtype)
     size, lanes = like.itemsize, 16 // like.itemsize
-    assert outer_product(like, 1, lanes, 1, size, size)
-    assert outer_product(like, 100, lanes + 1, 1, size, size)
-    assert not outer_product(like, 100, lanes - 1, 1, size, size)
-    assert not outer_product(like, 100, lanes, 2, size, size)
-    assert not outer_product(like, 100, lanes, 0, size, size)
-    assert not outer_product(like, 100, lanes, 1, 2 * size, size)
-    assert not outer_product(like, 100, lanes, 1, size, 2 * size)
+    rows, columns = Matrix(0, 1000, size), Matrix(0, size, 1000)
+    assert outer_product(like, 1, lanes, 1, size, rows, 64)
+    assert outer_product(like, 100, lanes + 1, 1, size, rows, 64)
+    assert not outer_product(like, 100, lanes, 0, size, rows, 0)
+    assert not outer_product(like, 100, lanes, 2, size, rows, 0)
+    assert not outer_product(like, 100, lanes, 1, 2 * size, rows, 0)
+    assert not outer_product(like, 100, lanes, 1, size, columns, 0)
+    assert outer_product(like, lanes, 1, 1, 2 * size, columns, 0)
+    assert outer_product(like, lanes, lanes - 1, 1, 2 * size, columns, 0)
+    assert not outer_product(like, lanes - 1, lanes - 1, 1, size, columns, 0)
+    assert not outer_product(like, lanes, 1, 1, size, columns, 64)
+    assert not outer_product(like, lanes, 1, 1, size, Matrix(0, 1000, 2 * size), 0)
+
+
+@njit
+def in_pairs(rows, cols, terms):
+    none = Matrix(0, 0, 0)
+    return by_pairs(Problem(none, none, none, rows, cols, terms, Epilogue(0, 0, 0.0)))
+
+
+def test_a_small_c_by_pairs_of_rows():
+    assert in_pairs(2, 2, PAIR_TERMS)
+    assert in_pairs(7, 7, PAIR_TERMS)
+    assert not in_pairs(2, 2, PAIR_TERMS - 1)
+    assert not in_pairs(1, 7, 100)
+    assert not in_pairs(7, 1, 100)
+    assert not in_pairs(8, 2, 100)
+    assert not in_pairs(2, 8, 100)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

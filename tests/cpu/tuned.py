@@ -66,9 +66,10 @@ PACKED = {
     "STRIP_FEW": 0,
     "STRIP_WORK": NEVER,
 }
-#: The path for few multiply-adds without a bound; else tiles of other heights, nothing packed.
+#: The paths for few multiply-adds where they can go; else tiles of other heights, nothing packed.
 IN_PLACE = {
-    "FEW_WORK": NEVER,
+    "FEW_WORK": 200,
+    "PAIR_TERMS": 1,
     "VECTOR_WORK": ALWAYS,
     "SMALL_PACKED": 1 << 16,
     "SMALL_EVICT": 1 << 30,
