@@ -473,14 +473,14 @@ class Eager(Function):
             return LinearOperator.backward(ctx, g)
         input, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
-        g, x, w = g.numpy(force=True), input.numpy(), weight.numpy()
-        serial = alone(x.size * len(w))
-        if of_input and of_weight and of_bias:
+        g, x, w = g.numpy(force=True), input.numpy(), weight.numpy() if of_input else None
+        serial = alone(x.size * g.shape[-1])
+        if of_weight and of_bias:
             if serial:
                 dx, dw, db = backward(g, x, w, "sum", None, False)
             else:
                 dx, dw, db = on_threads(sum_all, g, x, w)
-            return from_numpy(dx), from_numpy(dw), from_numpy(db)
+            return from_numpy(dx) if of_input else None, from_numpy(dw), from_numpy(db)
         one = run_serial if serial else on_threads
         return (
             from_numpy(one(grad_input, g, w)) if of_input else None,

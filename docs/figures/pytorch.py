@@ -252,15 +252,16 @@ def statements(shape, dtype):
     }
 
 
-def training_step(layer):
+def training_step(layer, dtype):
     """A step of SGD of the network that is trained above, on a batch."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    model = network(layer)
+    dtype = getattr(torch, dtype)
+    model = network(layer).to(dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    x, labels = torch.randn(BATCH, 64), torch.randint(0, 10, (BATCH,))
+    x, labels = torch.randn(BATCH, 64, dtype=dtype), torch.randint(0, 10, (BATCH,))
 
     def step():
         optimizer.zero_grad()
@@ -270,12 +271,13 @@ def training_step(layer):
     return step
 
 
-def per_sample(linear, shape):
+def per_sample(linear, shape, dtype):
     import torch
 
     samples, n, m = shape
-    x, labels = torch.randn(samples, n), torch.randint(0, m, (samples,))
-    parameters = torch.randn(m, n), torch.randn(m)
+    dtype = getattr(torch, dtype)
+    x, labels = torch.randn(samples, n, dtype=dtype), torch.randint(0, m, (samples,))
+    parameters = torch.randn(m, n, dtype=dtype), torch.randn(m, dtype=dtype)
 
     def loss(parameters, x, label):
         y = linear(x, *parameters).unsqueeze(0)
@@ -339,19 +341,17 @@ def measure_speed(names=PARTS):
     for dtype in DTYPES:
         if f"large {dtype}" in names:
             cells += cells_of("large", GROUPS["large"].shapes, (dtype,), THREADS, both, 1)
-    if "network" in names:
-        calls = {name: training_step(layer) for name, (_, layer) in layers().items()}
-        cell = {"group": "network", "dtype": "float32", "threads": 1}
-        step = {
-            "operation": "training step",
-            "shape": (BATCH, 64, 256),
-            "times": timed(calls, 1, 3),
-        }
-        cells.append(cell | step)
+    for dtype in DTYPES if "network" in names else ():
+        cell = {"group": "network", "dtype": dtype, "threads": 1}
+        calls = {name: training_step(layer, dtype) for name, (_, layer) in layers().items()}
+        cell |= {"operation": "training step", "shape": (BATCH, 64, 256)}
+        cells.append(cell | {"times": timed(calls, 1, 3)})
         for shape in PER_SAMPLE:
-            calls = {name: per_sample(linear, shape) for name, (linear, _) in layers().items()}
-            times = timed(calls, 1, 3)
-            cells.append(cell | {"operation": "per sample", "shape": shape, "times": times})
+            calls = {
+                name: per_sample(linear, shape, dtype) for name, (linear, _) in layers().items()
+            }
+            cell |= {"operation": "per sample", "shape": shape}
+            cells.append(cell | {"times": timed(calls, 1, 3)})
     write("pytorch_speed", {"facts": facts(), "cells": cells})
 
 
@@ -422,20 +422,24 @@ def speed_table(measured):
     )
 
 
+def both_dtypes(ratios):
+    """One ratio for float32 and one for float64, or what both are."""
+    texts = [f"{ratio:.2f}" for ratio in ratios]
+    return texts[0] if len(set(texts)) == 1 else " and ".join(texts)
+
+
 def words():
     """What the pages say of it."""
     measured, speed = read("pytorch"), read("pytorch_speed")
-    (step,) = chosen(speed, operation="training step")
-    few, many = (
-        chosen(speed, operation="per sample", shape=list(shape))[0] for shape in PER_SAMPLE
-    )
+    step = chosen(speed, operation="training step")
+    few, many = (chosen(speed, operation="per sample", shape=list(shape)) for shape in PER_SAMPLE)
     return {
         "pytorch_trained": trained_table(measured),
         "pytorch_others": others_table(measured),
         "pytorch_speed": speed_table(speed),
-        "pytorch_step": f"{step:.2f}",
-        "pytorch_few": f"{few:.2f}",
-        "pytorch_many": f"{many:.2f}",
+        "pytorch_step": both_dtypes(step),
+        "pytorch_few": both_dtypes(few),
+        "pytorch_many": both_dtypes(many),
         "pytorch_epochs": str(measured["epochs"]),
         "pytorch_batch": str(measured["batch"]),
         "pytorch_K": str(measured["K"]),
