@@ -43,6 +43,7 @@ from numba_linear.cpu.tuning import (
     SHORT_ALONE,
     SHORT_ROW,
     SHORT_ROWS,
+    SHORT_WORK,
     SMALL_EVICT,
     SMALL_PACKED,
     SPLIT_K_BYTES,
@@ -147,7 +148,8 @@ def by_short(tiling, problem):
     """Whether A has few rows, B's rows are short, and the terms of both are contiguous."""
     a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1, 32)
-    if rows > SHORT_ROWS and rows * cols * (terms + 2) > FEW_WORK:
+    most = FEW_WORK if cols >= columns_of(tiling) // 2 else SHORT_WORK
+    if rows > SHORT_ROWS and rows * cols * (terms + 2) > most:
         return False
     if (rows == 2 or rows == 3) and cols * terms > SHORT_ALONE:
         return False

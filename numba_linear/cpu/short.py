@@ -27,7 +27,9 @@ def contract_short(tiling, problem: Problem):
     two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
     lanes = columns_of(two)
     apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
-    if problem.rows >= 4:
+    if problem.rows >= 8:
+        short_columns(short_vectors(tiling, 1, 32), short_vectors(tiling, 8, 32), problem, 0)
+    elif problem.rows >= 4:
         short_columns(two, short_vectors(tiling, 8, 32), problem, apart)
     elif problem.cols >= 4 * lanes:
         short_columns(four, four, problem, lanes)

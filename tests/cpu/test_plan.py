@@ -43,6 +43,7 @@ from numba_linear.cpu.tuning import (
     SHORT_ALONE,
     SHORT_ROW,
     SHORT_ROWS,
+    SHORT_WORK,
     VECTOR_WORK,
     WAYS,
 )
@@ -154,9 +155,9 @@ def test_few_rows_from_short_rows(dtype):
     lanes, least = min(vector_bytes(), 32) // size, 16 // size
     assert short(like, 1, lanes, least, SHORT_ROW, size)
     assert short(like, SHORT_ROWS, lanes, least, SHORT_ROW, size)
-    many = FEW_WORK // (lanes * (least + 2))
-    assert short(like, many, lanes, least, SHORT_ROW, size) or many <= SHORT_ROWS
-    assert not short(like, max(many, SHORT_ROWS) + 1, lanes, least, SHORT_ROW, size)
+    narrow = SHORT_WORK if vector_bytes() > 32 else FEW_WORK
+    assert short(like, narrow // (lanes * 10), lanes, 8, SHORT_ROW, size)
+    assert not short(like, narrow // (lanes * 10) + 1, lanes, 8, SHORT_ROW, size)
     for rows in (2, 3):
         assert short(like, rows, SHORT_ALONE // 16, 16, SHORT_ROW, size)
         assert not short(like, rows, SHORT_ALONE // 16 + 1, 16, SHORT_ROW, size)

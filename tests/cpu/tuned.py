@@ -75,6 +75,7 @@ IN_PLACE = {
     "SMALL_EVICT": 1 << 30,
     "SHORT_ROW": ALWAYS,
     "SHORT_ROWS": ALWAYS,
+    "SHORT_WORK": ALWAYS,
     "SHORT_ALONE": ALWAYS,
     "TILE": {"avx512": (8, 1), "avx2": (5, 2), "baseline": (3, 2), "aarch64": (6, 2)},
     "HEIGHTS": {8: (8, 5, 3), 6: (6, 1), 5: (5, 1), 3: (3, 2)},
