@@ -80,6 +80,46 @@ def test_what_the_page_does_not_load_stays(tmp_path):
 
 
 # --------------------------------------------------------------------------------------
+# The list of regressions
+# --------------------------------------------------------------------------------------
+
+
+def listed(entry):
+    """Whether asv looks for a regression in this benchmark, by the configuration."""
+    never = json.loads(publish.CONFIG.read_text())["regressions_first_commits"]
+    return not any(re.match(pattern, entry) for pattern in never)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "ratio.Peers.track_ratio('forward', (64, 784, 256), 'float32', 1)@HEAD",
+        "layer.Forward.time_forward('numba_linear', (64, 784, 256), 'float32', 1)@HEAD",
+        "bits.Bits.track_bits('float32', 2)@HEAD",
+        "start.FirstCall.track_first_call('empty')@HEAD",
+        "start.Import.timeraw_import('numba_linear')@HEAD",
+    ],
+)
+def test_a_regression_is_ours_and_steady(entry):
+    assert listed(entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "ratio.Peers.track_ratio('forward', (64, 784, 256), 'float32', 2)@HEAD",
+        "layer.Forward.time_forward('numba_linear', (64, 784, 256), 'float32', 2)@HEAD",
+        "layer.Forward.time_forward('torch', (64, 784, 256), 'float32', 1)@HEAD",
+        "compiled.Compiled.time_forward('np.dot', (1, 64, 64), 'float32')@HEAD",
+        "start.Import.timeraw_import('numba')@HEAD",
+        "limit.Limit.track_limit('forward', 'float32')@HEAD",
+    ],
+)
+def test_a_peer_s_time_or_one_on_two_threads_is_no_regression(entry):
+    assert not listed(entry)
+
+
+# --------------------------------------------------------------------------------------
 # In the browser
 # --------------------------------------------------------------------------------------
 
@@ -145,6 +185,7 @@ def test_curves_of_the_package_and_of_numpy(tab, serve, dashboard):
     page.goto(f"{serve(dashboard)}/")
     page.wait_for_selector("#summarygrid-display .benchmark-plot canvas.flot-base")
     page.wait_for_load_state("networkidle")
+    assert page.locator(".benchmark-group h1").all_inner_texts()[:2] == ["ratio", "bits"]
     page.screenshot(path=SCREENSHOTS / "grid.png")
 
     page.click("a.benchmark-container[href='#layer.Forward.time_forward']")
