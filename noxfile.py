@@ -11,7 +11,7 @@ import nox
 
 nox.options.sessions = ["oldest", "newest", "without_scipy"]
 
-#: What some tests use where it is there: a threading layer, pools of processes, a faster np.dot.
+#: Packages that some tests use: a threading layer, pools of processes, `np.dot` in Numba.
 MORE = ["tbb", "joblib", "scipy"]
 
 
@@ -25,14 +25,14 @@ def oldest(session):
 
 @nox.session(python="3.13")
 def newest(session):
-    """The newest of what can be installed."""
+    """The newest versions that can be installed."""
     session.install("-e", ".[test]", *MORE)
     session.run("pytest", *session.posargs)
 
 
 @nox.session(python="3.13")
 def without_scipy(session):
-    """As pip installs the package: neither SciPy nor TBB nor a peer."""
+    """The package as pip installs it, without SciPy, TBB or a peer."""
     session.install("-e", ".[test]")
     session.run("python", "-c", "import importlib.util as u; assert not u.find_spec('scipy')")
     session.run("pytest", *session.posargs)
@@ -40,7 +40,7 @@ def without_scipy(session):
 
 @nox.session(python="3.11")
 def full(session):
-    """An hour or so, and 4 GiB of memory."""
+    """This takes an hour or so, and 4 GiB of memory."""
     session.install("-e", ".[test]", *MORE)
     session.run("pytest", "tests/robust", *session.posargs, env={"ROBUST": "full"})
     session.run("python", "tests/robust/test_numerics.py", env={"PYTHONPATH": "tests"})

@@ -3,8 +3,8 @@
 import os
 
 if {"ASV_ENV_DIR", "ASV_COMMIT"} <= os.environ.keys():
-    # asv installs one commit after another in the same folder. None shall find another's compiled
-    # code, which older ones cannot even read. Numba looks here when it is imported.
+    # asv installs one commit after another in the same folder. Each gets a cache of its own, since
+    # older commits cannot read what newer ones compiled. Numba reads this when it is imported.
     os.environ["NUMBA_CACHE_DIR"] = os.path.join(
         os.environ["ASV_ENV_DIR"], "numba-cache", os.environ["ASV_COMMIT"]
     )

@@ -1,11 +1,11 @@
-"""Time of adding a micro-batch to sums that go on, with NumPy and PyTorch in the same graphs."""
+"""Time of `accumulate` for a micro-batch, with NumPy and PyTorch as lines in the same graphs."""
 
 import numba_linear
 from benchmarks.common import DTYPES, IMPLEMENTATIONS, THREADS, Timed, peers
 
 
 def need_accumulate():
-    """Skip commits from before it."""
+    """Skip commits that have no `accumulate`."""
     if not hasattr(numba_linear, "accumulate"):
         raise NotImplementedError("this commit has no accumulate")
 

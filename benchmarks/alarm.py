@@ -1,7 +1,7 @@
 """The regression alarm: `python -m benchmarks.alarm [BASE [HEAD]]`.
 
-The ratios to the best peer are measured for two commits, several times in turn, each time in a
-fresh process; the exit status is 1 if one ratio or their mean has lost more than noise explains.
+The ratios to the best peer are measured for two commits, alternating, several times, each time in
+a fresh process. The exit status is 1 if one ratio or their mean has lost more than noise explains.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
-#: Runs of each commit. Their median shrugs off two that something else disturbed.
+#: Runs of each commit. Their median is right even if two of them were disturbed.
 RUNS = 5
 
 #: Seconds for each ratio in a run.
@@ -34,8 +34,8 @@ SECONDS = 0.15
 CELL = 1.12
 MEAN = 1.02
 
-#: Left out: its time is that of the pages which malloc hands out for the result, and NumPy's is at
-#: random one of two, four times apart.
+#: Left out: its time is that of fresh pages for the result, and NumPy's is one of two at random,
+#: which differ by a factor of four.
 ERRATIC = {("grad_weight", (1, 1024, 1024))}
 
 #: From a ratio's name to our time / the best peer's, in each run.
@@ -90,7 +90,7 @@ def measure(trees: Sequence[Path], runs: int, only: str = "") -> Sequence[Runs]:
     for _ in range(runs):
         for tree, ratios in zip(trees, found, strict=True):
             output = subprocess.run(
-                # -P: the package shall come from the folder, not from where the command is given.
+                # -P: import the package from the folder, not from the current directory.
                 [sys.executable, "-P", "-m", "benchmarks.alarm", "--here", "--only", only],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), str(ROOT)))},
                 stdout=subprocess.PIPE,
@@ -108,7 +108,7 @@ def measure(trees: Sequence[Path], runs: int, only: str = "") -> Sequence[Runs]:
 def measure_here(only: str) -> dict[str, float]:
     """The ratios on one thread, in this process and of the package that it imports.
 
-    On several threads, one core that others keep busy makes a ratio of 1 into one of 400.
+    On several threads one busy core turns a ratio of 1 into 400.
     """
     from benchmarks.common import peers
     from benchmarks.ratio import Peers, ratio
@@ -123,7 +123,7 @@ def measure_here(only: str) -> dict[str, float]:
 
 
 def null_losses(runs: Runs) -> Iterator[dict[str, float]]:
-    """Losses between every two halves of runs of one commit: nothing but noise."""
+    """Losses between any two halves of the runs of one commit, which are noise alone."""
     count = len(next(iter(runs.values())))
     for half in map(set, itertools.combinations(range(count), count // 2)):
         sides = (

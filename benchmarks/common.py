@@ -14,9 +14,9 @@ import numba_linear
 def _yardstick() -> None:
     """Make `numba_linear.commands` that of this checkout, whatever commit is installed.
 
-    asv runs these modules against old commits. Inputs, contestants and timing are those of
-    `python -m numba_linear bench`, always of today, so that a step in a graph is the engine's and
-    not the yardstick's; an old commit need have the public calls alone.
+    asv runs these modules against old commits. Inputs, contestants and timing are always today's,
+    those of `python -m numba_linear bench`. So a step in a graph is the engine's, and an old
+    commit needs the public calls only.
     """
     folder = Path(__file__).parents[1] / "numba_linear" / "commands"
     spec = importlib.util.spec_from_file_location(
@@ -37,8 +37,8 @@ from numba_linear.commands.peers import Shape  # noqa: E402
 from numba_linear.commands.timing import Contestant, calls_for  # noqa: E402
 
 if peers.installed("torch"):
-    # asv forks each benchmark from a process that has imported these modules: two seconds saved
-    # in each of a hundred.
+    # asv forks each benchmark from a process that has imported these modules. This saves two
+    # seconds for each of a hundred.
     import torch  # noqa: F401
 
 OPERATIONS = ("forward", "grad_input", "grad_weight", "grad_bias", "backward")
@@ -46,7 +46,7 @@ IMPLEMENTATIONS = ("numba_linear", "numpy", "torch")
 DTYPES = ("float32", "float64")
 THREADS = (1, 2)
 
-#: Seconds of calls to one sample: thousands of ticks of the clock, and yet many samples.
+#: Seconds of a sample: thousands of ticks of the clock, but short enough for many samples.
 SAMPLE = 2e-3
 
 Run = Callable[[int], float]
@@ -54,7 +54,7 @@ Contest = Callable[[str, Shape, str, int], list[Contestant]]
 
 
 def set_threads(threads: int) -> None:
-    """Give every implementation this number of threads, or skip where there are fewer cores."""
+    """Give every implementation this number of threads, or skip if there are fewer cores."""
     cores = os.cpu_count() or 1
     if threads > cores:
         raise NotImplementedError(f"{threads} threads on {cores} cores")
@@ -62,7 +62,7 @@ def set_threads(threads: int) -> None:
 
 
 def need(package: str) -> None:
-    """Skip where a package is not installed."""
+    """Skip if a package is not installed."""
     if not peers.installed(package):
         raise NotImplementedError(f"{package} is not installed")
 
@@ -73,7 +73,7 @@ def ready(
 ) -> tuple[Run, int]:
     """One contestant, compiled and warm, and the number of its calls that make a sample.
 
-    asv sets up anew for every sample, in the same process: after the first this is a lookup.
+    asv calls `setup` before each sample, in the same process: after the first this is a lookup.
     """
     set_threads(threads)
     if implementation == "torch":
@@ -87,13 +87,13 @@ def ready(
 class Timed:
     """Base of benchmarks that time one contestant.
 
-    With a `setup` asv times each call by itself, between readings of the clock that cost as much
-    as the shortest of these calls. So here a timed body is `count` calls, and the clock runs
-    slower by `count`.
+    With a `setup` asv reads the clock around every single call, which takes as long as the
+    shortest of these calls. So here asv times `count` calls at once, by a clock that runs slower
+    by `count`.
     """
 
-    # Set by hand, for asv's own is a digest of the source, and any edit would disown the results
-    # kept from before. To be raised when something else is measured.
+    # Set by hand. asv's own is a digest of the source, so after any edit the kept results would
+    # count no more. Raise it if something else is measured.
     version = "1"
     number = 1
     rounds = 1

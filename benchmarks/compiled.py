@@ -8,7 +8,7 @@ class Compiled(Timed):
     param_names = ("implementation", "shape", "dtype")
 
     def setup(self, implementation, shape, dtype):
-        # What Numba compiles np.dot to.
+        # Numba compiles np.dot to a call of SciPy's BLAS.
         need("scipy")
         self.prepare(peers.compiled, "forward", shape, dtype, 1, implementation)
 

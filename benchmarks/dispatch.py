@@ -1,4 +1,4 @@
-"""What a call costs that has next to nothing to compute: checks, dispatch and the new array."""
+"""Time of a call with almost nothing to compute: checks, dispatch and the new array."""
 
 from benchmarks.common import IMPLEMENTATIONS, OPERATIONS, Timed, peers
 

@@ -1,7 +1,7 @@
 """Measure commits for the dashboard, each installed by itself: `python -m benchmarks.history`.
 
-It is `asv run` in an environment of its own, with a name for the machine that says what it is and
-not whose. Results go to benchmarks/results/ and are kept there by committing them.
+It is `asv run` in an environment of its own. The machine is named after its processor, not its
+host. Results go to benchmarks/results/: commit them there.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def machine() -> dict[str, str]:
 
 
 def run(commits: list[str], bench: str, packages: list[str]) -> None:
-    """Run asv on commits, the package versions given besides those of its configuration."""
+    """Run asv on commits, with these package versions besides those of its configuration."""
     from asv.machine import MachineCollection
 
     hashes = subprocess.run(
@@ -56,7 +56,7 @@ def run(commits: list[str], bench: str, packages: list[str]) -> None:
     for package in packages:
         name, _, version = package.partition("==")
         config["matrix"]["req"][name] = [version]
-    # Beside the configuration itself, whose paths are relative to it.
+    # Beside the configuration itself, since its paths are relative to it.
     ours = CONFIG.with_name(".history.conf.json")
     ours.write_text(json.dumps(config))
     try:

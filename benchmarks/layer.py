@@ -4,7 +4,8 @@ from benchmarks.common import DTYPES, IMPLEMENTATIONS, THREADS, Timed, peers
 
 
 class _Layer(Timed):
-    # A graph opens with the first values that make eight lines at most: all implementations.
+    # A graph opens with the first values that make at most eight lines. Implementations come
+    # first, so that all of them are shown.
     params = (
         IMPLEMENTATIONS,
         ((64, 784, 256), (512, 512, 512), (32, 64, 64), (1, 1024, 1024)),

@@ -1,4 +1,4 @@
-"""How much of the machine's multiply-add rate is reached, measured in turn with that rate."""
+"""The part of the machine's multiply-add rate that is reached; both are measured alternating."""
 
 import importlib.util
 

@@ -8,7 +8,7 @@ from numba_linear.commands.integers import floats
 
 
 def _operand(seed, shape, dtype):
-    """Rows of one block of numbers: made all at once, they would be the peak themselves."""
+    """Copies of one block of numbers: to make them all at once would itself be the peak."""
     return np.resize(floats(seed, (64, shape[-1]), dtype), shape)
 
 
@@ -19,7 +19,7 @@ class Memory:
     timeout = 600
 
     def setup_cache(self):
-        # In a process of its own, so that what compiling takes is not counted here.
+        # asv runs this in a process of its own, so the memory of compiling is not counted.
         self._run("numba_linear", (1, 4, 4))
 
     def setup(self, implementation, shape):

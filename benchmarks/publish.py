@@ -1,7 +1,7 @@
 """Publish the dashboard so that it opens with no network: `python -m benchmarks.publish`.
 
-`asv publish` writes a page that loads jQuery, flot and Bootstrap from public networks. Here the
-same libraries are taken from their npm packages and laid beside the page.
+`asv publish` writes a page that loads jQuery, flot and Bootstrap from the network. Here the same
+libraries are taken from their npm packages and put beside the page.
 """
 
 import argparse
@@ -34,8 +34,8 @@ class Library(NamedTuple):
         Name and version.
     file : str
     integrity : str
-        Its digest, where asv's page does not give one of the same file: where the page names a
-        minified file that the package lacks, or another version.
+        Its digest, if asv's page has none of the same file, since it names a minified file that
+        the package lacks, or another version.
     """
 
     package: str
@@ -43,7 +43,7 @@ class Library(NamedTuple):
     integrity: str = ""
 
 
-#: By the last part of the address that asv's page names.
+#: By the last part of the address on asv's page.
 LIBRARIES = {
     "jquery-3.3.1.min.js": Library("jquery@3.3.1", "dist/jquery.min.js"),
     "jquery.flot.min.js": Library(
@@ -80,7 +80,7 @@ LIBRARIES = {
 #: A script or style from elsewhere: its tag, and in it the address.
 OUTSIDE = re.compile(r'<(?:script|link)\b[^>]*\b(?:src|href)="(https?://[^"]+)"[^>]*>')
 
-#: What else is taken of a package: its licence, and the fonts that Bootstrap's style names.
+#: What else is taken from a package: its licence, and the fonts that Bootstrap's style names.
 BESIDE = r"|LICENSE(\..*)?|dist/fonts/.*"
 
 GUARDS = re.compile(r'\s(?:crossorigin|referrerpolicy|integrity)="[^"]*"')
@@ -112,7 +112,7 @@ def _place(benchmark: str) -> tuple[int, str]:
 
 
 def _inside(html: Path, packages: Path, tag: re.Match[str]) -> str:
-    """The tag with the address of a file beside the page, which is put there."""
+    """Put the tag's file beside the page, and return the tag with that address."""
     address = tag[1]
     library = LIBRARIES.get(address.rsplit("/", 1)[1])
     if library is None:
@@ -129,12 +129,12 @@ def _inside(html: Path, packages: Path, tag: re.Match[str]) -> str:
         raise SystemExit(
             f"{library.package}: {library.file} does not have the digest {expected!r}"
         )
-    # The digest is proved, and a page opened as a file has no origin to compare.
+    # The digest was checked here. A page that is opened as a file has no origin to compare.
     return GUARDS.sub("", tag[0]).replace(address, file.relative_to(html).as_posix())
 
 
 def _fetched(package: str, packages: Path) -> Path:
-    """The archive of an npm package, fetched from the registry that npm is set to, once."""
+    """The archive of an npm package, fetched once from the registry that npm is set to."""
     archive = packages / f"{package.replace('@', '-')}.tgz"
     if not archive.exists():
         if shutil.which("npm") is None:
@@ -155,7 +155,7 @@ def _digest(file: Path, algorithm: str) -> str:
 
 
 def main() -> None:
-    """Publish, and serve on this machine alone where asked to."""
+    """Publish, and if asked to, serve the page to this machine only."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
     parser.add_argument("--open", action="store_true", help="serve it here and open a browser")
     parser.add_argument("--html", type=Path, default=HTML, help="the folder to write")

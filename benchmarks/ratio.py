@@ -1,4 +1,4 @@
-"""Ratios of times measured in turn in one process: steady where other programs run too."""
+"""Ratios of times measured alternating in one process: steady even if other programs run."""
 
 from benchmarks.accumulate import need_accumulate
 from benchmarks.common import DTYPES, THREADS, Contest, Shape, need, peers, set_threads
@@ -24,7 +24,7 @@ def ratio(
 
 
 class Peers:
-    """asv takes growth for a loss, so below 1 is in our favour; `bench` prints the inverse."""
+    """For asv a larger number is worse, so below 1 we are faster; `bench` prints the inverse."""
 
     version = "1"
     params = (
@@ -83,7 +83,7 @@ class Tiny:
 
 
 class Accumulate:
-    """A micro-batch added to sums that go on."""
+    """`accumulate` of a micro-batch."""
 
     version = "1"
     params = (((1, 64, 128), (32, 64, 128), (32, 784, 256), (1, 1024, 1024)), DTYPES)

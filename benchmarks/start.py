@@ -1,4 +1,4 @@
-"""What a user waits for before the first result: the import, and the first call's compiling."""
+"""What a user waits for before the first result: the import, and compiling the first call."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ print(perf_counter() - start)
 
 
 class Import:
-    """In a fresh process each; `numba` is the part that is not ours."""
+    """Each in a fresh process; the time of `numba` is not ours."""
 
     version = "1"
     params = ("numba_linear", "numba", "numpy", "torch")
@@ -38,7 +38,7 @@ class Import:
 
 
 class FirstCall:
-    """In a fresh process, with Numba's cache empty or as the process before left it."""
+    """In a fresh process, with an empty cache of Numba's or as the process before left it."""
 
     version = "1"
     params = ("empty", "warm")
@@ -47,7 +47,7 @@ class FirstCall:
     unit = "seconds"
 
     def setup_cache(self):
-        # One after the other, so that the seconds of compiling are spent once.
+        # One after the other, so that the package is compiled once.
         with tempfile.TemporaryDirectory() as folder:
             return {cache: _first_call(folder) for cache in self.params}
 
@@ -56,7 +56,7 @@ class FirstCall:
 
 
 def _first_call(folder: str) -> float:
-    """Seconds of one `forward` in a process of its own that keeps compiled code in that folder."""
+    """Seconds of one `forward` in a process of its own, with compiled code in that folder."""
     process = subprocess.run(
         [sys.executable, "-c", FIRST_CALL],
         env=os.environ | {"NUMBA_CACHE_DIR": folder},

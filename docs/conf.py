@@ -42,7 +42,7 @@ nitpicky = True
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
-# What the pages state of measurements is read from the measurements.
+# The measured values that pages name come from the JSON files in figures/.
 myst_substitutions = {
     **rows.words(),
     **error.words(),
@@ -53,7 +53,7 @@ myst_substitutions = {
     **gallery.words(),
 }
 
-# For the docstrings alone PyTorch and Dask need not be there.
+# PyTorch and Dask are not needed to read the docstrings.
 autodoc_mock_imports = ["dask", "torch"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -93,7 +93,7 @@ default_role = "code"
 pygments_style = "friendly"
 
 
-# Mathematics as MathML, converted while building: nothing is left to run or to fetch in a browser.
+# Formulas become MathML while building, so a browser runs and fetches nothing for them.
 
 
 def mathml(node: nodes.Element, block: bool) -> str:
@@ -102,7 +102,7 @@ def mathml(node: nodes.Element, block: bool) -> str:
     except MathError as error:
         logger.warning("%s", error, location=node)
         return ""
-    # As in TeX these grow by \\left and \\right alone, which docutils knows of parentheses only.
+    # In TeX these grow only after \\left and \\right, which docutils does for parentheses alone.
     for sign in "⌈⌉":
         text = text.replace(f"<mo>{sign}</mo>", f'<mo stretchy="false">{sign}</mo>')
     return text
@@ -123,8 +123,8 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-# A change of a script or of what was measured draws every figure anew: Sphinx and the plot
-# directive look at a page and its script alone.
+# If any script or measurement has changed, all figures are drawn again: Sphinx and the plot
+# directive look only at a page and its script.
 
 
 def digest() -> str:

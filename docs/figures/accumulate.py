@@ -1,4 +1,4 @@
-"""Accumulation: the chain of the leaf under way, the tree, and where micro-batches end."""
+"""Accumulation: the leaf that is not full yet, the tree, and where micro-batches end."""
 
 import matplotlib.pyplot as plt
 from common import BLUE, GREY, ORANGE, SKY

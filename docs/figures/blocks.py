@@ -1,4 +1,4 @@
-"""The loops around the tile as a picture: what of A, B and C each of them takes."""
+"""The loops around the tile as a picture: the part of A, B and C that each of them takes."""
 
 import matplotlib.pyplot as plt
 from common import BLUE, GREEN, GREY, ORANGE

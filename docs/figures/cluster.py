@@ -20,7 +20,7 @@ CHUNKS = (680, 720, 648)
 
 
 def chunks():
-    """A batch of eight leaves in three chunks: what each chunk sums, and what it hands on."""
+    """A batch of eight leaves in three chunks: what each chunk sums, and the rows it hands on."""
     _, axes = plt.subplots(figsize=(5.6, 3.5))
     K = sum(CHUNKS)
     start = 0
@@ -48,7 +48,7 @@ def chunks():
 
 
 class _Samples:
-    """Stands for rows, of which only their number is drawn."""
+    """Rows that are drawn: only their number matters."""
 
     def __init__(self, samples):
         self.samples = samples
@@ -76,7 +76,7 @@ def draw(axes, piece):
 
 
 def tree(axes, leaves):
-    """The additions below, whichever worker does them."""
+    """The additions of the leaves."""
     level, ends = 0, [(q + 0.5) * LEAF for q in range(leaves)]
     y = 0.75
     for end in ends:

@@ -19,7 +19,7 @@ PANEL = (3.9, 3.1)
 
 
 def facts() -> dict[str, str]:
-    """Machine and versions, and what NumPy and PyTorch compute with."""
+    """Machine and versions, and the libraries that NumPy and PyTorch compute with."""
     import torch
     from threadpoolctl import threadpool_info
 
@@ -33,7 +33,7 @@ def facts() -> dict[str, str]:
 
 
 def machine_of_bench(facts: dict[str, str]) -> str:
-    """The same of what `bench` writes, with what other programs did meanwhile."""
+    """The facts that `bench` writes as a sentence, with the load by other programs."""
     busy = facts.get("other programs")
     return (
         machine(facts)

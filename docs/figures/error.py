@@ -25,7 +25,7 @@ def bound(terms):
 
 @numba.njit
 def loop(a, b, out):
-    """The textbook's loop: one sum, a product and an addition to a term."""
+    """The textbook's loop: one sum, with a product and an addition for each term."""
     for r in range(len(a)):
         for c in range(len(b)):
             s = np.float32(0)
@@ -37,7 +37,7 @@ def loop(a, b, out):
 def sums(terms, draw):
     """forward over n = terms and grad_weight over K = terms: the worst relative error of each.
 
-    Errors are in units of u · Σ|terms|, by which every sum's bound is proportional.
+    Errors are in units of u · Σ|terms|, to which every sum's bound is proportional.
     """
     import torch
 
@@ -110,7 +110,7 @@ def panel(kind, operation):
     axes.loglog(lengths, [bound(t) for t in lengths], "k--", linewidth=1, label="the rule's bound")
     for name, errors in measured[kind][operation].items():
         style = {"color": COLORS.get(name, GREY), "marker": MARKERS.get(name, ".")}
-        # Zero, where a sum of few terms happens to be exact, has no logarithm.
+        # A sum of few terms may be exact, and zero has no logarithm.
         axes.loglog(
             lengths, np.maximum(errors, 0.02), label=name, markersize=3.5, linewidth=1.2, **style
         )
@@ -118,7 +118,7 @@ def panel(kind, operation):
     axes.set_ylabel("worst error / (u · Σ|terms|)")
     axes.set_title(f"{operation}, {kind} numbers")
     axes.grid(alpha=0.25)
-    # Between the curves and the bound there is room for it, where numbers cancel.
+    # If numbers cancel, there is room for it between the curves and the bound.
     place = {"loc": "upper right", "bbox_to_anchor": (1, 0.92), "ncols": 2}
     axes.legend(fontsize="small", **(place if kind == "normal" else {}))
 

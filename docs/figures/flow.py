@@ -68,6 +68,6 @@ def flow():
         va="bottom",
         fontsize=8,
     )
-    # What the backward pass needs of the forward's inputs.
+    # What the backward pass needs from the forward pass.
     arrow((5.6, 3.9), (5.6, 3.0), "#999999")
     axes.text(5.75, 3.4, "X and W, as they were", fontsize=8, color="#666666", va="center")

@@ -1,4 +1,4 @@
-"""The gallery's pictures, and what each example costs beside the usual way.
+"""The gallery's pictures, and the time of each example beside the usual way.
 
 `python docs/figures/measure.py gallery` runs the examples and writes `gallery.json`;
 `gallery_speed` times them, alternating with the usual way, and writes `gallery_speed.json`.
@@ -17,7 +17,7 @@ from common import BLUE, GREEN, GREY, ORANGE, PANEL, read, write
 from numba_linear.commands import info
 
 EXAMPLES = ("evolution", "surrogate", "same_bits", "private", "pytorch_digits", "online")
-#: Rounds, and seconds that a contestant's turn takes at least.
+#: Rounds, and the fewest seconds of a contestant's turn.
 ROUNDS, TURN = 11, 0.02
 PACKAGES = ("numba_linear", "numba", "numpy", "torch", "dask")
 
@@ -28,7 +28,7 @@ def modules():
 
 
 def short(value):
-    """Numbers as a picture needs them."""
+    """Numbers to four digits, enough for a picture."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -113,7 +113,7 @@ def surrogate():
 
 
 def hashes(rows, title):
-    """Who trained, how, and the first digits of the weights' SHA-256, in a colour of its own."""
+    """Who trained, how, and the first digits of the weights' SHA-256, each in its own colour."""
     _, axes = plt.subplots(figsize=(5.6, 0.42 * len(rows) + 0.7))
     colors = dict(
         zip(dict.fromkeys(sha for *_, sha in rows), (BLUE, ORANGE, GREEN, GREY), strict=False)

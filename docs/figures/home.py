@@ -16,7 +16,7 @@ GROUPS = {
 
 
 def bits():
-    """The part of rows, and of results, whose bits depend on what they should not."""
+    """The part of rows, and of results, whose bits depend on batch, threads or layout."""
     import matplotlib.pyplot as plt
 
     measured = read("rows")
@@ -45,8 +45,7 @@ def bits():
 
 
 def speed():
-    """By group, the geometric mean of the best peer's time over ours, and its worst and best
-    cell, on one thread."""
+    """The best peer's time over ours on one thread: each group's mean, worst and best cell."""
     import matplotlib.pyplot as plt
 
     found = {

@@ -1,4 +1,4 @@
-"""∂y/∂W, equation ④ for every i, drawn from the equation's own function."""
+"""∂y/∂W and ∂y/∂b, drawn by calling ③ and ⑧ for every entry."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,7 @@ m, n = 3, 4
 
 
 def grid(axes, entries, words, title):
-    """A matrix: a coloured square with its letter where an entry is not zero."""
+    """A matrix, with a coloured square and a letter for each entry that is not zero."""
     rows, columns = entries.shape
     for k in range(rows):
         for l in range(columns):  # noqa: E741

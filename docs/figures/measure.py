@@ -1,11 +1,18 @@
-"""Measure what the pages state: of bits (`rows`), of rounding errors (`error`), of time (`bench`,
-in a simulation `policy`, on a cluster `cluster`), and what the gallery shows (`gallery`,
-`gallery_speed`).
+"""Measure what the pages state.
 
-`python docs/figures/measure.py rows error bench cluster`, or some of them, writes a JSON file of
-each name into this folder; the pages and their figures follow when the site is next built. It
-needs PyTorch and the extra `bench`, for `cluster` only the extra `dask`, and `bench`, which is all
-of `python -m numba_linear bench`, a quiet machine for some minutes.
+`python docs/figures/measure.py NAME …` writes a JSON file of each name into this folder. The
+site's next build draws its tables and figures from these:
+
+    rows, pytorch                bits
+    error                        rounding errors
+    bench                        times, all groups of `python -m numba_linear bench`
+    policy                       times in a simulation
+    cluster                      times with Dask
+    pytorch_speed                times in PyTorch
+    gallery, gallery_speed       the gallery's examples and their times
+
+Times need a quiet machine. All need PyTorch and the extra `bench`, except `cluster`, which needs
+only the extra `dask`.
 """
 
 import json
@@ -22,7 +29,7 @@ from common import HERE, write
 
 
 def bench() -> None:
-    """All groups of the command; of the rounds of each contestant only the least is kept."""
+    """All groups of the command; only the least of each contestant's rounds is kept."""
     from numba_linear.commands import bench
 
     bench.run(json_file=HERE / "bench.json")

@@ -15,9 +15,9 @@ STYLE = {
     "forward, w = wt.T": (SKY, "v"),
 }
 DTYPES = ("float32", "float64")
-#: The groups that are drawn; the others have so few numbers that the table holds them.
+#: The groups that are drawn. The others are in the table only.
 DRAWN = ("large", "medium", "small", "one", "tall", "autograd", "njit", "limit")
-#: Ticks from fine to coarse; of a panel there are few enough not to touch.
+#: Ticks from fine to coarse: a panel takes the finest of which it has at most MOST_TICKS.
 TICKS = (
     (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5),
     (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15),

@@ -1,4 +1,4 @@
-"""A policy inside a simulation: time for a step with the package, with loops, and with `np.dot`.
+"""A policy inside a simulation: the time of a step with the package, loops, and `np.dot`.
 
 `python docs/figures/measure.py policy` measures and writes `policy.json`, which the page "Inside
 @njit" shows.

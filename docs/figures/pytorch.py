@@ -1,8 +1,8 @@
-"""PyTorch with this package's layer: what changes its bits, and what the layer costs there.
+"""PyTorch with this package's layer: what changes bits, and the layer's time.
 
-`python docs/figures/measure.py pytorch` writes `pytorch.json`, bits, in half a minute;
-`pytorch_speed` writes `pytorch_speed.json`, times, on a quiet machine in some minutes. The page on
-coming from PyTorch shows both.
+`python docs/figures/measure.py pytorch` writes the bits to `pytorch.json`, in half a minute, and
+`pytorch_speed` the times to `pytorch_speed.json`, on a quiet machine in some minutes. The page
+"From PyTorch, from np.dot" shows both.
 """
 
 import functools
@@ -30,7 +30,7 @@ THREADS = (1, 2)
 
 #: Epochs of a network 64 → 256 → 10 over the digits, in batches of 256.
 EPOCHS, BATCH = 20, 256
-#: Samples, and features, of what is not a linear layer.
+#: Samples, and features, for the parts of a model that are not linear layers.
 K, WIDTHS = 64, (10, 64, 100, 1000, 4096)
 
 
@@ -49,7 +49,7 @@ def network(layer):
 
 
 def trained(layer, threads):
-    """A network after training, the SHA-256 of its weights, and its part of right answers."""
+    """A trained network, the SHA-256 of its weights, and the part of its answers that is right."""
     import torch
     from torch import nn
 
@@ -95,7 +95,7 @@ def trainings():
 
 
 def row_by_row():
-    """What gives each sample a result of its own: from a name to a function of (K, n)."""
+    """Functions of (K, n) with a result for each sample, by name."""
     import torch
     from torch.nn import functional as F
 
@@ -134,7 +134,7 @@ def row_by_row():
 
 
 def over_the_batch():
-    """What adds over samples, or updates weights: from a name to a function of (K, n)."""
+    """Functions of (K, n) that add over samples or update weights, by name."""
     import torch
     from torch.nn import functional as F
 
@@ -208,7 +208,8 @@ def measure():
 
 SMALL = ((1, 64, 64), (32, 64, 64))
 PER_SAMPLE = ((256, 64, 10), (256, 784, 128))
-#: On several threads the helper threads of the contestant before still spin: so long unmeasured.
+#: Unmeasured seconds before a turn on several threads: the previous contestant's helper threads
+#: still spin.
 SETTLE = 0.12
 
 
@@ -224,7 +225,7 @@ def layers():
 
 
 def statements(shape, dtype):
-    """From what is timed to a function of a layer that makes the call."""
+    """The calls that are timed, each a function of the layer, by name."""
     import torch
 
     samples, n, m = shape
@@ -253,7 +254,7 @@ def statements(shape, dtype):
 
 
 def training_step(layer, dtype):
-    """A step of SGD of the network that is trained above, on a batch."""
+    """A step of SGD, on a batch, of the network that is trained above."""
     import torch
     from torch import nn
 
@@ -288,7 +289,7 @@ def per_sample(linear, shape, dtype):
 
 
 def timed(calls, threads, seconds):
-    """The least seconds of each call, in turn in one process on as many threads."""
+    """The least seconds of each call, alternating in one process, on this number of threads."""
     import torch
 
     torch.set_num_threads(threads)
@@ -322,7 +323,7 @@ PARTS = ("small", "network", "medium", "large float32", "large float64")
 
 
 def measure_speed(names=PARTS):
-    """Measure some parts anew, of no more than four minutes each, and keep the others."""
+    """Measure some parts again, each in at most four minutes, and keep the others."""
     try:
         known = read("pytorch_speed")["cells"]
     except FileNotFoundError:
@@ -423,7 +424,7 @@ def speed_table(measured):
 
 
 def both_dtypes(ratios):
-    """One ratio for float32 and one for float64, or what both are."""
+    """The ratios of float32 and float64, or one if they are equal."""
     texts = [f"{ratio:.2f}" for ratio in ratios]
     return texts[0] if len(set(texts)) == 1 else " and ".join(texts)
 

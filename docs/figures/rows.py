@@ -1,4 +1,4 @@
-"""Rows alone against the same rows in a batch, one thread against all, one layout against another.
+"""The bits of rows alone and in a batch, on one thread and all, in one layout and another.
 
 `python docs/figures/measure.py rows` measures NumPy, PyTorch and this package and writes
 `rows.json`, which the page on reproducibility shows.
@@ -18,7 +18,7 @@ DTYPES = ("float32", "float64")
 
 
 def contestants(threads):
-    """From a name to forward(x, w, b) and Gᵀ X, of NumPy arrays, on that many threads."""
+    """forward(x, w, b) and Gᵀ X of NumPy arrays on that many threads, by name."""
     import threadpoolctl
     import torch
 

@@ -1,4 +1,4 @@
-"""What `reduction` does to a training step: least squares by gradient steps, K = 64."""
+"""What `reduction` does to training: least squares by gradient descent, K = 64."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -15,9 +15,9 @@ def width(q):
 
 
 def split(first, leaves):
-    """Of the leaves first … first+leaves-1: where their sum stands, and all additions below it.
+    """The place of the sum of leaves first … first+leaves-1, and all additions below it.
 
-    An addition is the places of sum, left and right.
+    An addition is a tuple of places: the sum, left, right.
     """
     if leaves == 1:
         return (first + 0.05 + width(first) / 2, 0), []

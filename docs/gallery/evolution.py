@@ -1,7 +1,7 @@
 """A policy inside a simulation, trained by evolution strategies.
 
-A network of two hidden layers swings up a pendulum. Every generation tries a population, each
-network in an iteration of `prange`: its weights are slices w[p] of the population's.
+A network of two hidden layers swings up a pendulum. Each generation tries a population of
+networks, each in its own iteration of `prange`: network p has slices w[p] of the weights.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def relu(values):
 
 @njit
 def episode(w1, b1, w2, b2, w3, b3, angles):
-    """The cost of a swing up, whose angles are noted: 0 is upright."""
+    """The mean cost of a step; `angles` takes the angle at each step, 0 is upright."""
     seen, first, second, torque = np.empty(3), np.empty(16), np.empty(16), np.empty(1)
     angle, speed, cost = np.pi, 0.0, 0.0
     for step in range(len(angles)):
@@ -60,7 +60,7 @@ def numpys_generation(w1, b1, w2, b2, w3, b3, steps):
 
 
 def networks(numbers):
-    """Weights and biases of a population, (population, …) each, as parts of its numbers."""
+    """A population's weights and biases, each (population, …), cut out of its numbers."""
     parts = np.split(numbers, np.cumsum(SIZES)[:-1], axis=1)
     return [
         np.ascontiguousarray(part).reshape(-1, *shape)

@@ -1,7 +1,7 @@
 """A network trained online: one sample at a time, inside `@njit`.
 
-It predicts the next value of a signal from the eight before, and learns from each value as soon as
-it is there. Half way the signal changes; the network follows.
+It predicts the next value of a signal from the eight before it, and learns from each value as soon
+as it arrives. Half way through the signal changes, and the network adapts.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Private training: each sample's gradient is clipped, and noise is added to their sum (DP-SGD).
 
-The norm of a layer's gradient for one sample is the product of two norms. So a batch is clipped by
-scaling the rows of g, and no sample's gradient is ever stored.
+For one sample the norm of a layer's gradient is a product of two norms. So it is enough to scale
+the rows of g, and no sample's gradient is stored.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def squared_norms(g, x):
 
 
 def errors(x, labels, w1, b1, w2, b2):
-    """What the two layers are given, and ∂ℓ/∂y of both, of the softmax cross-entropy."""
+    """The second layer's input, and ∂ℓ/∂y of both layers, for the softmax cross-entropy."""
     hidden = np.maximum(forward(x, w1, b1), 0)
     g2 = forward(hidden, w2, b2)
     g2 = np.exp(g2 - g2.max(axis=1, keepdims=True))
@@ -39,7 +39,7 @@ def clipped_sums(x, hidden, g1, g2):
 
 
 def stored_sums(x, hidden, g1, g2, each):
-    """The usual way: each sample's gradients, in arrays that are kept; clipped and summed."""
+    """The usual way: each sample's gradients are stored, clipped and summed."""
     grad_weight(g1, x, "none", out=each[0])
     grad_bias(g1, "none", out=each[1])
     grad_weight(g2, hidden, "none", out=each[2])

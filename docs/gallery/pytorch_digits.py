@@ -1,7 +1,7 @@
 """A PyTorch model made reproducible in three lines: `import`, `manual_seed` and `replace_linear`.
 
-A classifier of handwritten digits is trained by PyTorch on one thread and on two. Its layers are
-`torch.nn.Linear` and then those of `numba_linear.torch`.
+A classifier of handwritten digits is trained by PyTorch on one thread and on two, first with
+`torch.nn.Linear`, then with the layers of `numba_linear.torch`.
 """
 
 import hashlib

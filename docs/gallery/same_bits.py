@@ -1,7 +1,7 @@
 """Training that ends with the same SHA-256 however the gradients are computed.
 
-Softmax regression on handwritten digits: on one thread, on two, in micro-batches, and on Dask.
-What changes is where the sums are cut; the summation rule says what they are.
+Softmax regression on handwritten digits: on one thread, on two, in micro-batches, and on Dask. The
+sums are cut at different places, but by the summation rule they are the same.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def one_call(g, x):
 
 
 def micro_batches(g, x):
-    """100 samples at a time: the sums go on from call to call."""
+    """100 samples at a time; an accumulator holds the sums between the calls."""
     acc = accumulator(np.empty((g.shape[1], x.shape[1]), x.dtype), len(x))
     for i in range(0, len(x), MICRO):
         accumulate(acc, g[i : i + MICRO], x[i : i + MICRO])
@@ -50,7 +50,7 @@ def numpys_micro_batches(g, x):
 
 
 def train(gradients, layer, data, steps, threads=1):
-    """The SHA-256 of the weights, and the part of the test samples that they classify right."""
+    """The SHA-256 of the weights, and their accuracy on the test samples."""
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:

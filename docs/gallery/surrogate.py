@@ -12,13 +12,13 @@ HIDDEN = 32
 
 
 def acceleration(state):
-    """What is learned, standing for something that takes long to compute."""
+    """The function to learn; it stands for one that takes long to compute."""
     return (1 - state[..., 0] ** 2) * state[..., 1] - state[..., 0]
 
 
 @njit
 def train(x, y, w1, b1, w2, b2, w3, b3, rng, rounds, batch):
-    """Least squares by Adam; in place."""
+    """Least squares by Adam; the weights change in place."""
     theta = (w1.ravel(), b1, w2.ravel(), b2, w3[0], b3)
     first, second = [np.zeros_like(a) for a in theta], [np.zeros_like(a) for a in theta]
     for t in range(1, rounds + 1):
@@ -59,7 +59,7 @@ def solve(state, w1, b1, w2, b2, w3, b3, h, steps):
 
 
 def pythons_solve(state, right, h, steps):
-    """The usual way: the same solver with a right-hand side of NumPy's."""
+    """The usual way: the same solver in Python, with a right-hand side in NumPy."""
     path = [np.asarray(state)]
     for _ in range(steps):
         state = path[-1]
