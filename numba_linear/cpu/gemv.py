@@ -1,8 +1,9 @@
 """One row of C, or a few: matrix times vector. B is read once, so nothing is packed.
 
-`gemv_dot` is for a B whose terms are contiguous (forward): blocks of it are transposed in
-registers. `gemv_rows` is for a B whose columns are contiguous (grad_input, grad_bias): B is read
-row by row, in place, while a stretch of C stays in L1.
+`gemv_dot` is planned where `by_dots`, for a B whose terms are contiguous (forward): blocks of it
+are transposed in registers. `gemv_rows` is planned where `by_rows`, for a B whose columns are
+contiguous (grad_input, grad_bias): B is read row by row, in place, while a stretch of C stays in
+L1.
 """
 
 from numba_linear.codes import FINE, MEMORY

@@ -1,7 +1,8 @@
-"""One term: the outer product of a column of A and a row of B, along C's rows.
+"""One term: the outer product of a column of A and a row of B.
 
-Planned where `by_outer`. Little is done but writing C, so vectors have 256 bits at most: arrays
-begin at multiples of 16 bytes, and a wider store would always straddle two cache lines.
+Planned where `by_outer`. Most of the work is writing C, along its rows, or along its columns if
+the rows are short. Vectors have 256 bits at most: arrays begin at multiples of 16 bytes, and a
+wider store would always straddle two cache lines.
 """
 
 from numba_linear.cpu.fragment import (
