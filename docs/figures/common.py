@@ -35,9 +35,10 @@ def facts() -> dict[str, str]:
 def machine_of_bench(facts: dict[str, str]) -> str:
     """The facts that `bench` writes as a sentence, with the load by other programs."""
     busy = facts.get("other programs")
+    threads = facts["threads"].split(",")[0]
     return (
         machine(facts)
-        + f"; {facts['threads']} threads, {facts['threading layer']}"
+        + f"; {threads} threads, {facts['threading layer']}"
         + (f"; other programs {busy}" if busy else "")
     )
 

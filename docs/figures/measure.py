@@ -6,6 +6,7 @@ site's next build draws its tables and figures from these:
     rows, pytorch                bits
     error                        rounding errors
     bench                        times, all groups of `python -m numba_linear bench`
+    bench_avx2                   times of some groups, all contestants limited to AVX2
     policy                       times in a simulation
     cluster                      times with Dask
     pytorch_speed                times in PyTorch
@@ -17,7 +18,9 @@ only the extra `dask`.
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 
 import cluster
 import error
@@ -27,23 +30,42 @@ import pytorch
 import rows
 from common import HERE, write
 
+#: Variables that limit each contestant to AVX2 when its process starts, and the groups.
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+}
+AVX2_GROUPS = ("large", "medium", "one", "tall")
 
-def bench() -> None:
-    """All groups of the command; only the least of each contestant's rounds is kept."""
-    from numba_linear.commands import bench
 
-    bench.run(json_file=HERE / "bench.json")
-    measured = json.loads((HERE / "bench.json").read_text())
+def bench(name: str = "bench", groups: Sequence[str] = (), **environment: str) -> None:
+    """Groups of the command, by default all, with only the least round of each contestant."""
+    file = HERE / f"{name}.json"
+    command = [sys.executable, "-m", "numba_linear", "bench", "--json", str(file)]
+    for group in groups:
+        command += ["--group", group]
+    subprocess.run(command, env=os.environ | environment, check=True)
+    measured = json.loads(file.read_text())
     for table in measured["tables"]:
         for cell in table["cells"]:
             del cell["rounds"]
-    write("bench", measured)
+    write(name, measured)
+
+
+def bench_avx2() -> None:
+    """The groups of AVX2's table."""
+    bench("bench_avx2", AVX2_GROUPS, **AVX2)
 
 
 MEASURES = {
     "rows": rows.measure,
     "error": error.measure,
     "bench": bench,
+    "bench_avx2": bench_avx2,
     "cluster": cluster.measure,
     "policy": policy.measure,
 }

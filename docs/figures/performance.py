@@ -1,6 +1,6 @@
-"""The tables and plots of the page on performance, from `bench.json`.
+"""The tables and plots of the page on performance, from `bench.json` and `bench_avx2.json`.
 
-On a quiet machine, `python docs/figures/measure.py bench` measures it anew.
+On a quiet machine, `python docs/figures/measure.py bench bench_avx2` measures them again.
 """
 
 import functools
@@ -40,10 +40,10 @@ NAMES = {
 }
 
 
-def tables(group=None, dtype=None):
+def tables(group=None, dtype=None, name="bench"):
     return [
         table
-        for table in read("bench")["tables"]
+        for table in read(name)["tables"]
         if group in (None, table["group"]) and dtype in (None, table["dtype"])
     ]
 
@@ -106,9 +106,9 @@ def key():
     figure.legend(handles=marks, loc="center", ncols=3, fontsize="small")
 
 
-def table():
+def table(name="bench"):
     """Geometric mean and worst cell of each group, dtype and number of threads, as Markdown."""
-    found = tables()
+    found = tables(name=name)
     columns = list(dict.fromkeys((t["dtype"], t["threads"]) for t in found))
     columns.sort()
     head = [f"{dtype}, {threads} thread{'s' * (threads > 1)}" for dtype, threads in columns]
@@ -126,4 +126,9 @@ def table():
 
 def words():
     """What the page says of it."""
-    return {"bench_table": table(), "bench_machine": machine_of_bench(read("bench")["facts"])}
+    return {
+        "bench_table": table(),
+        "bench_machine": machine_of_bench(read("bench")["facts"]),
+        "avx2_table": table("bench_avx2"),
+        "avx2_machine": machine_of_bench(read("bench_avx2")["facts"]),
+    }

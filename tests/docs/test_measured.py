@@ -14,7 +14,9 @@ def read(name):
     return json.loads((FIGURES / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["rows", "error", "bench", "pytorch", "pytorch_speed"])
+@pytest.mark.parametrize(
+    "name", ["rows", "error", "bench", "bench_avx2", "pytorch", "pytorch_speed"]
+)
 def test_a_measurement_names_its_machine_and_versions(name):
     facts = read(name)["facts"]
     for fact in ("processor", "Python", "numba", "numpy", "torch", "BLAS"):
