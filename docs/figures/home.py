@@ -45,7 +45,7 @@ def bits():
 
 
 def speed():
-    """The best peer's time over ours on one thread: each group's mean, worst and best cell."""
+    """The best peer's time over ours on one thread: mean, worst, best steady cell."""
     import matplotlib.pyplot as plt
 
     found = {
@@ -54,6 +54,7 @@ def speed():
             for table in tables(group)
             if table["threads"] == 1
             for cell in table["cells"]
+            if cell["steady"]
         ]
         for group in GROUPS
     }
