@@ -19,6 +19,7 @@ sys.path.insert(0, str(here / "figures"))
 import cluster  # noqa: E402
 import error  # noqa: E402
 import gallery  # noqa: E402
+import paths  # noqa: E402
 import performance  # noqa: E402
 import policy  # noqa: E402
 import pytorch  # noqa: E402
@@ -51,6 +52,7 @@ myst_substitutions = {
     **pytorch.words(),
     **cluster.words(),
     **gallery.words(),
+    **paths.words(),
 }
 
 # PyTorch and Dask are not needed to read the docstrings.

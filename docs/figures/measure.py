@@ -8,6 +8,7 @@ site's next build draws its tables and figures from these:
     bench                        times, all groups of `python -m numba_linear bench`
     bench_avx2                   times of some groups, all contestants limited to AVX2
     policy                       times in a simulation
+    paths                        times without each of the engine's paths
     cluster                      times with Dask
     pytorch_speed                times in PyTorch
     gallery, gallery_speed       the gallery's examples and their times
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 import cluster
 import error
 import gallery
+import paths
 import policy
 import pytorch
 import rows
@@ -68,6 +70,7 @@ MEASURES = {
     "bench_avx2": bench_avx2,
     "cluster": cluster.measure,
     "policy": policy.measure,
+    "paths": paths.measure,
 }
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 MEASURES |= {"gallery": gallery.measure, "gallery_speed": gallery.measure_speed}
