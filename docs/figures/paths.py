@@ -1,6 +1,6 @@
 """What each special path of the engine brings: the time without it, divided by the time with it.
 
-On a quiet machine, `python docs/figures/measure.py paths` measures it in some ten minutes and writes
+On a quiet machine, `python docs/figures/measure.py paths` measures it in ten minutes and writes
 `paths.json`, which the engineers' notebook shows. Each path is switched off by its tunables, in a
 process of its own, as `tests/cpu/tuned.py` does.
 """
