@@ -17,6 +17,7 @@ here = Path(__file__).parent
 sys.path.insert(0, str(here / "figures"))
 
 import cluster  # noqa: E402
+import compiling  # noqa: E402
 import error  # noqa: E402
 import gallery  # noqa: E402
 import paths  # noqa: E402
@@ -24,6 +25,7 @@ import performance  # noqa: E402
 import policy  # noqa: E402
 import pytorch  # noqa: E402
 import rows  # noqa: E402
+import stored  # noqa: E402
 
 logger = getLogger(__name__)
 
@@ -46,11 +48,13 @@ myst_heading_anchors = 3
 # The measured values that pages name come from the JSON files in figures/.
 myst_substitutions = {
     **rows.words(),
+    **stored.words(),
     **error.words(),
     **performance.words(),
     **policy.words(),
     **pytorch.words(),
     **cluster.words(),
+    **compiling.words(),
     **gallery.words(),
     **paths.words(),
 }

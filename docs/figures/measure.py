@@ -8,6 +8,8 @@ site's next build draws its tables and figures from these:
     bench                        times, all groups of `python -m numba_linear bench`
     bench_avx2                   times of some groups, all contestants limited to AVX2
     policy                       times in a simulation
+    stored                       times with a weight stored transposed
+    compiling                    times of compiling, and with a cache
     paths                        times without each of the engine's paths
     cluster                      times with Dask
     pytorch_speed                times in PyTorch
@@ -24,12 +26,14 @@ import sys
 from collections.abc import Sequence
 
 import cluster
+import compiling
 import error
 import gallery
 import paths
 import policy
 import pytorch
 import rows
+import stored
 from common import HERE, write
 
 #: Variables that limit each contestant to AVX2 when its process starts, and the groups.
@@ -71,6 +75,8 @@ MEASURES = {
     "cluster": cluster.measure,
     "policy": policy.measure,
     "paths": paths.measure,
+    "compiling": compiling.measure,
+    "stored": stored.measure,
 }
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 MEASURES |= {"gallery": gallery.measure, "gallery_speed": gallery.measure_speed}

@@ -15,7 +15,18 @@ def read(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["rows", "error", "bench", "bench_avx2", "pytorch", "pytorch_speed"]
+    "name",
+    [
+        "rows",
+        "error",
+        "bench",
+        "bench_avx2",
+        "compiling",
+        "paths",
+        "pytorch",
+        "pytorch_speed",
+        "stored",
+    ],
 )
 def test_a_measurement_names_its_machine_and_versions(name):
     facts = read(name)["facts"]
