@@ -17,7 +17,6 @@ ROUNDS = 3
 PIPELINES = {"package": "the package's passes", "numba": "all of Numba's passes"}
 #: What is timed, and whether the cache is empty then.
 ROWS = {
-    "import": ("`import numba_linear`, more than `import numba`", False),
     "forward": ("first `forward`, empty cache", True),
     "backward": ("`backward` after it", True),
     "threads": ("first call on threads after that", True),
@@ -32,7 +31,6 @@ def take_away() -> None:
     """Numba's pipeline, from the package alone, which then compiles with all of Numba's passes."""
     import numba
 
-    numba.njit(lambda: 0)()  # loads what Numba itself needs of it
     module = importlib.import_module("numba.core.typed_passes")
     copy = types.ModuleType(module.__name__)
     vars(copy).update(vars(module))
@@ -47,22 +45,22 @@ def seconds_of(call) -> float:
 
 
 def time_all(pipeline: str) -> dict[str, float]:
-    """The seconds of each row but that of the empty cache, in this process."""
+    """The seconds of each row, in this process."""
     import numpy as np
     from numba import njit
 
+    njit(lambda x, w, b: x)(*[np.ones((1, 1), np.float32)] * 3)  # loads what Numba itself needs
     if pipeline == "numba":
         take_away()
-    found = {"import": seconds_of(lambda: importlib.import_module("numba_linear"))}
     from numba_linear import backward, forward
 
-    x, w, b, g = (np.ones(s, np.float32) for s in ((8, 16), (4, 16), (4,), (8, 4)))
-    found["forward"] = seconds_of(lambda: forward(x, w, b))
-    found["backward"] = seconds_of(lambda: backward(g, x, w))
+    x, w, b, g = (np.ones(s, np.float32) for s in ((256, 200), (100, 200), (100,), (256, 100)))
+    found = {"forward": seconds_of(lambda: forward(x, w, b, parallel=False))}
+    found["backward"] = seconds_of(lambda: backward(g, x, w, parallel=False))
     found["threads"] = seconds_of(lambda: forward(x, w, b, parallel=True))
     layer = njit(lambda x, w, b: forward(x, w, b))
     found["first @njit forward"] = seconds_of(lambda: layer(x, w, b))
-    further = njit(lambda x, w, b: forward(x, w, b).sum())
+    further = njit(lambda x, w, b: forward(x, w, b))
     found["second @njit forward"] = seconds_of(lambda: further(x, w, b))
     gradients = njit(lambda g, x, w: backward(g, x, w))
     found["first @njit backward"] = seconds_of(lambda: gradients(g, x, w))
