@@ -20,7 +20,6 @@ import cluster  # noqa: E402
 import compiling  # noqa: E402
 import error  # noqa: E402
 import gallery  # noqa: E402
-import paths  # noqa: E402
 import performance  # noqa: E402
 import policy  # noqa: E402
 import pytorch  # noqa: E402
@@ -56,7 +55,6 @@ myst_substitutions = {
     **cluster.words(),
     **compiling.words(),
     **gallery.words(),
-    **paths.words(),
 }
 
 # PyTorch and Dask are not needed to read the docstrings.

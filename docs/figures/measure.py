@@ -10,7 +10,6 @@ site's next build draws its tables and figures from these:
     policy                       times in a simulation
     stored                       times with a weight stored transposed
     compiling                    times of compiling, and with a cache
-    paths                        times without each of the engine's paths
     cluster                      times with Dask
     pytorch_speed                times in PyTorch
     gallery, gallery_speed       the gallery's examples and their times
@@ -29,7 +28,6 @@ import cluster
 import compiling
 import error
 import gallery
-import paths
 import policy
 import pytorch
 import rows
@@ -74,7 +72,6 @@ MEASURES = {
     "bench_avx2": bench_avx2,
     "cluster": cluster.measure,
     "policy": policy.measure,
-    "paths": paths.measure,
     "compiling": compiling.measure,
     "stored": stored.measure,
 }

@@ -22,7 +22,6 @@ def read(name):
         "bench",
         "bench_avx2",
         "compiling",
-        "paths",
         "pytorch",
         "pytorch_speed",
         "stored",
