@@ -4,19 +4,23 @@ On a quiet machine, `python docs/figures/measure.py bench bench_avx2` measures t
 """
 
 import functools
+import textwrap
 
-from common import BLUE, GREEN, ORANGE, PANEL, PURPLE, SKY, machine_of_bench, read
+from common import BLUE, GREEN, GREY, ORANGE, PANEL, PURPLE, SKY, machine_of_bench, read
 
 STYLE = {
     "forward": (BLUE, "o"),
     "grad_input": (ORANGE, "s"),
     "grad_weight": (GREEN, "^"),
     "forward + backward": (PURPLE, "D"),
+    "backward": (PURPLE, "d"),
     "forward, w = wt.T": (SKY, "v"),
+    "accumulate": (GREY, "P"),
 }
 DTYPES = ("float32", "float64")
 #: The groups that are drawn. The others are in the table only.
-DRAWN = ("large", "medium", "small", "one", "tall", "autograd", "njit", "limit")
+DRAWN = ("large", "medium", "small", "tiny", "one", "tall", "accumulate", "autograd", "njit")
+DRAWN += ("limit",)
 #: Ticks from fine to coarse: a panel takes the finest of which it has at most MOST_TICKS.
 TICKS = (
     (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5),
@@ -79,7 +83,7 @@ def ratios(group, dtype):
     axes.set_yticks(range(len(shapes)), [" × ".join(map(str, shape)) for shape in shapes])
     axes.set_ylim(len(shapes) - 0.5, -0.5)
     axes.set_title(f"{group}, {dtype}")
-    axes.set_xlabel(found[0]["ratio"])
+    axes.set_xlabel(textwrap.fill(found[0]["ratio"], 45))
     axes.grid(alpha=0.25)
 
 
@@ -103,7 +107,9 @@ def key():
         Line2D([], [], label="all threads", **hollow),
         Line2D([], [], label="1 thread", markerfacecolor="white", **hollow),
     ]
-    figure.legend(handles=marks, loc="center", ncols=3, fontsize="small")
+    figure.legend(
+        handles=marks, loc="center", ncols=3, fontsize="small", columnspacing=1, handletextpad=0.1
+    )
 
 
 def table(name="bench"):
