@@ -1,7 +1,8 @@
 """Seconds of what is compiled or read from the cache, with the package's passes and Numba's own.
 
 On a quiet machine, `python docs/figures/measure.py compiling` measures in two minutes and writes
-`compiling.json`, which the page on performance shows. Each row is of new processes.
+`compiling.json`, which the page on performance shows. Each round runs two processes, the first
+with an empty cache, the second with what that one left.
 """
 
 import importlib

@@ -15,6 +15,8 @@ LLVM splits if it is wider than a register. Addresses and strides are integers, 
 `chain_columns(sides, acc, …)`      for each row of A a vector for each side s:
                                     acc[r, s, c] ← fma(a[r, p], b[s · apart + c, p], acc[r, s, c])
                                     for the terms p that 128 bits hold; contiguous in A and B
+`outer_apart(sides, acc, …)`        for each row of A a vector for each side s:
+                                    acc[r, s, c] ← fma(a[r], b[s · apart + c], acc[r, s, c])
 `add(left, right)`                  left + right
 `add_pairs(acc)`                    acc[0] + acc[1], acc[2] + acc[3], …
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional

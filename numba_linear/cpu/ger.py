@@ -1,8 +1,8 @@
 """One term: the outer product of a column of A and a row of B.
 
 Planned where `by_outer`. Most of the work is writing C, along its rows, or along its columns if
-the rows are short. Vectors have 256 bits at most: arrays begin at multiples of 16 bytes, and a
-wider store would always straddle two cache lines.
+the rows are short. Vectors have 256 bits at most: arrays begin at multiples of 16 bytes, so most
+stores of 512 bits would straddle two cache lines.
 """
 
 from numba_linear.cpu.fragment import (
@@ -20,8 +20,7 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.machine import short_vectors
-from numba_linear.cpu.matrix import transposed
-from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.problem import Problem, of_transpose
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
@@ -29,9 +28,8 @@ from numba_linear.jit.resident import resident
 @resident
 def contract_outer(tiling, problem: Problem):
     four, one = short_vectors(tiling, 4, 32), short_vectors(tiling, 1, 32)
-    if problem.cols < columns_of(short_vectors(tiling, 1, 16)):  # Cᵀ = B · Aᵀ, along its columns
-        a, b, c, rows, cols, terms, epilogue = problem
-        problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
+    if problem.cols < columns_of(short_vectors(tiling, 1, 16)):  # and no bias: along C's columns
+        problem = of_transpose(problem)
     if problem.cols >= rows_of(four) * columns_of(four):
         long_rows(four, one, problem)
     elif problem.cols >= columns_of(one):

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from numba_linear.cpu.matrix import Matrix
+from numba_linear.cpu.matrix import Matrix, transposed
+from numba_linear.jit.compiler import inlined
 
 
 class Epilogue(NamedTuple):
@@ -26,6 +27,13 @@ class Problem(NamedTuple):
     cols: int
     terms: int
     epilogue: Epilogue
+
+
+@inlined
+def of_transpose(problem):
+    """The same sums as Cᵀ = B · Aᵀ. The bias, one number per column of C, is the caller's care."""
+    a, b, c, rows, cols, terms, epilogue = problem
+    return Problem(b, a, transposed(c), cols, rows, terms, epilogue)
 
 
 class Leaves(NamedTuple):

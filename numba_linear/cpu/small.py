@@ -17,10 +17,10 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.ger import contract_outer
 from numba_linear.cpu.machine import column, tile
-from numba_linear.cpu.matrix import Matrix, from_number, transposed
+from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
 from numba_linear.cpu.plan import by_outer, by_pairs, by_short, fills_vectors
-from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.problem import Problem, of_transpose
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
 from numba_linear.jit.compiler import inlined
@@ -61,11 +61,10 @@ def contract_in_vectors(tiling, problem: Problem):
 
 @resident
 def contract_in_columns(tiling, problem: Problem):
-    a, b, c, rows, cols, terms, epilogue = problem
-    bias_row, bias_col = 0, epilogue.step
-    if cols < 8 and cols < rows:  # Cᵀ = B · Aᵀ, so that the longer side fills the lanes
-        problem = Problem(b, a, transposed(c), cols, rows, terms, epilogue)
-        bias_row, bias_col = epilogue.step, 0
+    bias_row, bias_col = 0, problem.epilogue.step
+    if problem.cols < 8 and problem.cols < problem.rows:  # so that the longer side fills the lanes
+        problem = of_transpose(problem)
+        bias_row, bias_col = bias_col, 0
     if problem.cols >= 8:
         in_columns(column(tiling, 8), problem, bias_row, bias_col)
     elif problem.cols >= 4:

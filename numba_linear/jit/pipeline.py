@@ -80,8 +80,8 @@ class Inference(NopythonTypeInference):
 class Library(JITCodeLibrary):
     """Numba's library, but optimised only once, after it is linked with what it calls.
 
-    Numba optimises before linking too, and twice after it, for reference counts, of which there
-    are none. Kernels vectorise and unroll explicitly, so LLVM's own passes are off.
+    Numba also optimises before linking, and a second time after it, because of reference counts.
+    Kernels have none. They vectorise and unroll explicitly, so LLVM's own passes are off.
     """
 
     def _optimize_functions(self, ll_module):
