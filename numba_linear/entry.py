@@ -22,7 +22,7 @@ from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix, transposed
-from numba_linear.cpu.plan import is_small
+from numba_linear.cpu.plan import LARGE, small_path
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.cpu.small import contract_small
 from numba_linear.jit.compiler import inlined
@@ -396,7 +396,7 @@ forward_conforms = conforming("forward")
 FORWARD = layout_of("forward", "mean")
 
 
-@inlined
+@resident(linked=True)
 def forward_of_samples(tiling, x: Samples, w: Samples, b: Samples, y: Samples, mode) -> int:
     if not (forward_conforms(tiling, (x, w, b, y)) and is_default()):
         return UNSURE
@@ -428,7 +428,7 @@ grad_input_conforms = conforming("grad_input")
 GRAD_INPUT = layout_of("grad_input", "mean")
 
 
-@inlined
+@resident(linked=True)
 def grad_input_of_samples(tiling, g: Samples, w: Samples, dx: Samples, mode) -> int:
     if not (grad_input_conforms(tiling, (g, w, dx)) and is_default()):
         return UNSURE
@@ -457,7 +457,7 @@ grad_weight_conforms = conforming("grad_weight")
 GRAD_WEIGHT, GRAD_WEIGHTS = layout_of("grad_weight", "mean"), layout_of("grad_weight", "none")
 
 
-@inlined
+@resident(linked=True)
 def grad_weight_of_samples(tiling, g: Samples, x: Samples, dw: Samples, reduction, mode) -> int:
     if not (grad_weight_conforms(tiling, (g, x, dw)) and is_default()):
         return UNSURE
@@ -489,7 +489,7 @@ grad_bias_conforms = conforming("grad_bias")
 GRAD_BIAS, GRAD_BIASES = layout_of("grad_bias", "mean"), layout_of("grad_bias", "none")
 
 
-@inlined
+@resident(linked=True)
 def grad_bias_of_samples(tiling, g: Samples, db: Samples, reduction, mode) -> int:
     if not (grad_bias_conforms(tiling, (g, db)) and is_default()):
         return UNSURE
@@ -520,7 +520,7 @@ backward_conforms = conforming("backward")
 BACKWARD, BACKWARDS = layout_of("backward", "mean"), layout_of("backward", "none")
 
 
-@inlined
+@resident(linked=True)
 def backward_of_samples(
     tiling,
     g: Samples,
@@ -542,15 +542,18 @@ def backward_of_samples(
     a, ones, none = transposed(g.at), Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0)
     mean = Epilogue(0, 0, divisor_of(reduction, K))
     of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
-    if not is_small(tiling, of_weight):
+    weight_path = small_path(tiling, of_weight)
+    if weight_path == LARGE:
         return UNSURE
     if w.rows != -1:
         of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, none)
-        if not is_small(tiling, of_input):
+        input_path = small_path(tiling, of_input)
+        if input_path == LARGE:
             return UNSURE
-        contract_small(tiling, of_input)
-    contract_small(tiling, of_weight)
-    contract_small(tiling, Problem(ones, a, db.at, 1, m, K, mean))
+        contract_small(tiling, of_input, input_path)
+    contract_small(tiling, of_weight, weight_path)
+    of_bias = Problem(ones, a, db.at, 1, m, K, mean)
+    contract_small(tiling, of_bias, small_path(tiling, of_bias))
     return FINE
 
 

@@ -233,7 +233,7 @@ def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, s
 few_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "samples": "s"}, 2)
 
 
-@inlined
+@resident(linked=True)
 def accumulate_of_samples(
     tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums
 ) -> int:

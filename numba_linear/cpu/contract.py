@@ -12,7 +12,7 @@ from numba_linear.codes import FINE
 from numba_linear.cpu.driver import contract_tiles
 from numba_linear.cpu.gemv import contract_dots, contract_rows
 from numba_linear.cpu.leaf_pairs import contract_leaf_pairs
-from numba_linear.cpu.plan import DOTS, PAIRS, ROWS, TRANSPOSED, path_of_rows
+from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, ROWS, TRANSPOSED, path_of_rows
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.transposed import contract_transposed
 from numba_linear.jit.resident import resident
@@ -25,7 +25,7 @@ def contract_alone(tiling, problem: Problem) -> int:
     path = path_of_rows(tiling, problem)
     if path == TRANSPOSED:
         return contract_transposed(tiling, problem)
-    if path == PAIRS:
+    if path == LEAF_PAIRS:
         return contract_leaf_pairs(tiling, problem)
     if path == DOTS:
         return contract_dots(tiling, problem)

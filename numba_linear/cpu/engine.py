@@ -2,7 +2,7 @@
 
 from numba_linear.codes import FINE, PARALLEL, SERIAL, WANTS_THREADS
 from numba_linear.cpu.contract import contract_alone
-from numba_linear.cpu.plan import MANY, SMALL, STRIDED, is_small, path_of, threads_pay
+from numba_linear.cpu.plan import LARGE, MANY, STRIDED, path_of, small_path, threads_pay
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.small import contract_small
 from numba_linear.cpu.strided import contract_strided
@@ -21,8 +21,8 @@ def contract(tiling, problem: Problem, mode) -> int:
     if problem.rows == 0 or problem.cols == 0:
         return FINE
     path = path_of(tiling, problem)
-    if path == SMALL:
-        contract_small(tiling, problem)
+    if path < LARGE:
+        contract_small(tiling, problem, path)
         return FINE
     if path == STRIDED:
         return contract_strided(tiling, problem)
@@ -38,7 +38,8 @@ def contract(tiling, problem: Problem, mode) -> int:
 @inlined
 def contract_at_once(tiling, problem, mode):
     """The same, with the choice of the small path inlined at the call."""
-    if is_small(tiling, problem):
-        contract_small(tiling, problem)
+    path = small_path(tiling, problem)
+    if path < LARGE:
+        contract_small(tiling, problem, path)
         return FINE
     return contract(tiling, problem, mode)

@@ -62,10 +62,13 @@ from numba_linear.cpu.tuning import (
 )
 from numba_linear.jit.compiler import inlined
 
-#: Paths: few multiply-adds (`small.py`), a strided C or bias (`strided.py`), by Cᵀ
-#: (`transposed.py`), one row in pairs of leaves (`leaf_pairs.py`), few rows in two ways
-#: (`gemv.py`), and the five loops (`driver.py`). CONTIGUOUS stands for any of the last five.
-SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(8)
+#: Paths for few multiply-adds: in three ways by `small.py`, for one term (`ger.py`), from short
+#: rows (`short.py`). LARGE stands for all others.
+COLUMNS, ROW_PAIRS, VECTORS, OUTER, SHORT, LARGE = range(6)
+#: Those: a strided C or bias (`strided.py`), by Cᵀ (`transposed.py`), one row in pairs of leaves
+#: (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops (`driver.py`).
+#: CONTIGUOUS stands for any of the last five.
+STRIDED, TRANSPOSED, LEAF_PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(LARGE + 1, LARGE + 8)
 
 
 # --------------------------------------------------------------------------------------
@@ -75,9 +78,11 @@ SMALL, STRIDED, TRANSPOSED, PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(8)
 
 @inlined
 def path_of(tiling, problem):
-    """SMALL, STRIDED, or CONTIGUOUS: threads may share it, and `path_of_rows` says which it is."""
-    if is_small(tiling, problem):
-        return SMALL
+    """A path for few multiply-adds, STRIDED, or CONTIGUOUS: threads may share it, and
+    `path_of_rows` says which it is."""
+    path = small_path(tiling, problem)
+    if path != LARGE:
+        return path
     return STRIDED if is_strided(tiling, problem) else CONTIGUOUS
 
 
@@ -87,26 +92,32 @@ def path_of_rows(tiling, problem):
     if by_transpose(tiling, problem):
         return TRANSPOSED
     if by_leaf_pairs(tiling, problem):
-        return PAIRS
+        return LEAF_PAIRS
     if by_dots(tiling, problem):
         return DOTS
     return ROWS if by_rows(tiling, problem) else TILES
 
 
 @inlined
-def is_small(tiling, problem):
-    """Whether preparing for a faster path would take longer than the sums themselves."""
+def small_path(tiling, problem):
+    """The path if preparing for a faster one would take longer than the sums, else LARGE."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     work = rows * cols * (terms + 2)
     if terms > LEAF or work > VECTOR_WORK:
-        return False
-    if work <= FEW_WORK or by_outer(tiling, problem) or by_short(tiling, problem):
-        return True
-    return fills_vectors(tiling, problem)
+        return LARGE
+    if by_outer(tiling, problem):
+        return OUTER
+    if by_short(tiling, problem):
+        return SHORT
+    if by_vectors(tiling, problem):
+        return VECTORS
+    if work > FEW_WORK:
+        return LARGE
+    return ROW_PAIRS if by_row_pairs(problem) else COLUMNS
 
 
 @inlined
-def fills_vectors(tiling, problem):
+def by_vectors(tiling, problem):
     """Whether C's columns are contiguous and fill vectors, and B's columns or terms are too."""
     _, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
@@ -172,11 +183,11 @@ def by_outer(tiling, problem):
 
 
 @inlined
-def by_pairs(problem):
+def by_row_pairs(problem):
     """Whether C is so small that one of its rows, or columns, does not hide the latency of a
     multiply-add."""
     rows, cols = problem.rows, problem.cols
-    return min(rows, cols) > 1 and max(rows, cols) < 8 and problem.terms >= PAIR_TERMS
+    return 1 < rows < 8 and 1 < cols < 8 and problem.terms >= PAIR_TERMS
 
 
 @inlined

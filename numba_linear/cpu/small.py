@@ -1,6 +1,6 @@
 """Few multiply-adds: the equation's own loops, without blocks or threads.
 
-Planned where `is_small`: preparing for a faster path would take longer than the sums.
+Planned by `small_path`: preparing for a faster path would take longer than the sums.
 """
 
 from numba_linear.cpu.fragment import (
@@ -19,7 +19,7 @@ from numba_linear.cpu.ger import contract_outer
 from numba_linear.cpu.machine import column, tile
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
-from numba_linear.cpu.plan import by_outer, by_pairs, by_short, fills_vectors
+from numba_linear.cpu.plan import OUTER, ROW_PAIRS, SHORT, VECTORS
 from numba_linear.cpu.problem import Problem, of_transpose
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
@@ -28,15 +28,15 @@ from numba_linear.jit.resident import resident
 
 
 @inlined
-def contract_small(tiling, problem):
+def contract_small(tiling, problem, path):
     """C from A and B; they and the bias may have any strides."""
-    if by_outer(tiling, problem):
+    if path == OUTER:
         contract_outer(tiling, problem)
-    elif by_short(tiling, problem):
+    elif path == SHORT:
         contract_short(tiling, problem)
-    elif fills_vectors(tiling, problem):
+    elif path == VECTORS:
         contract_in_vectors(tiling, problem)
-    elif by_pairs(problem):
+    elif path == ROW_PAIRS:
         contract_in_pairs(tiling, problem)
     else:
         contract_in_columns(tiling, problem)

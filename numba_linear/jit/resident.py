@@ -4,6 +4,9 @@ Numba copies a called function's code into each caller and optimises it there ag
 that would cost seconds in every user's function. A resident function is compiled or read from the
 cache together with its first caller, and all callers share that copy.
 
+A *linked* function is compiled once and cached too, but as LLVM's bitcode, which each caller links
+and inlines. It suits code that must cost little at a call and little in its caller's compilation.
+
 A resident function does not raise. This saves its callers a branch, and Numba the counting of
 references around the call. It reports failure by the integer that it returns.
 """
@@ -94,13 +97,14 @@ def kind(annotation, first):
 class Resident:
     """A function and its machine code so far."""
 
-    def __init__(self, function, ready, options):
-        self.ready = ready
+    def __init__(self, function, ready, linked, options):
+        self.ready, self.linked = ready, linked
         self.name = f"{function.__module__}.{function.__name__}"
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
         self.result = types.intp if self.signature.return_annotation is int else types.none
-        self.function, self.options = function, OPTIONS | options
+        self.function = function
+        self.options = OPTIONS | options | ({"forceinline": True} if linked else {})
         self.cached = None
         self.addresses = {}
         self.entries = {}
@@ -136,6 +140,10 @@ class Resident:
     def declared(self, context, builder, first):
         """The code for this type of first argument, in a module that is being built."""
         kind, symbol = code_type(context, self.typed(first)), self.symbol(first)
+        if self.linked:
+            compiled = self.dispatcher.overloads[self.typed(first).args]
+            symbol = compiled.fndesc.llvm_func_name
+            context.add_linking_libs([compiled.library])
         return cgutils.get_or_insert_function(builder.module, kind, symbol)
 
     def call(self, context, builder, callee, first, args):
@@ -200,17 +208,17 @@ def need(name, first):
     return Needed(name, first)
 
 
-def resident(function=None, ready=None, **options):
+def resident(function=None, ready=None, linked=False, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
     The other parameters are integers, or what their annotation says: `float`, a named tuple or a
     Numba type; any other annotation means the first one's type. A result is annotated `int`.
-    `ready` is called with the type and the address once there is code. `options` of `numba.njit`
-    override `OPTIONS`.
+    `ready` is called with the type and the address once there is code. If `linked`, LLVM copies
+    the code into its callers. `options` of `numba.njit` override `OPTIONS`.
     """
     if function is None:
-        return lambda function: resident(function, ready=ready, **options)
-    owner = function.resident = Resident(function, ready, options)
+        return lambda function: resident(function, ready=ready, linked=linked, **options)
+    owner = function.resident = Resident(function, ready, linked, options)
     RESIDENTS[owner.name] = owner
 
     @type_callable(function)

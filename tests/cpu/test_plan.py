@@ -10,18 +10,22 @@ from numba import njit
 from numba_linear.cpu.machine import tiling_of, vector_bytes
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
+    COLUMNS,
     CONTIGUOUS,
     DOTS,
+    LEAF_PAIRS,
     MANY,
-    PAIRS,
+    OUTER,
+    ROW_PAIRS,
     ROWS,
-    SMALL,
+    SHORT,
     STRIDED,
     TILES,
     TRANSPOSED,
+    VECTORS,
     blocks_for,
     by_outer,
-    by_pairs,
+    by_row_pairs,
     by_short,
     panel_of,
     parts_for,
@@ -49,8 +53,9 @@ from numba_linear.cpu.tuning import (
 )
 
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
-NAMES = {SMALL: "small", STRIDED: "strided", TRANSPOSED: "transposed"}
-NAMES |= {PAIRS: "pairs", DOTS: "dots", ROWS: "rows", TILES: "tiles"}
+NAMES = {COLUMNS: "columns", ROW_PAIRS: "pairs of rows", VECTORS: "vectors", OUTER: "outer"}
+NAMES |= {SHORT: "short", STRIDED: "strided", TRANSPOSED: "transposed", LEAF_PAIRS: "leaf pairs"}
+NAMES |= {DOTS: "dots", ROWS: "rows", TILES: "tiles"}
 
 
 @njit
@@ -93,13 +98,13 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
 @pytest.mark.parametrize(
     ("operation", "K", "n", "m", "wanted"),
     [
-        (FORWARD, 1, 3, 3, SMALL),
-        (FORWARD, 10, FEW_WORK // 30 - 2, 3, SMALL),
-        (FORWARD, 10, FEW_WORK // 30 - 1, 3, TILES),
+        (FORWARD, 1, 3, 1, COLUMNS),
+        (FORWARD, 30, FEW_WORK // 30 - 2, 1, COLUMNS),
+        (FORWARD, 30, FEW_WORK // 30 - 1, 1, TILES),
         (FORWARD, 2, 250, 5, DOTS),
-        (FORWARD, 1, 256, 64, SMALL),
+        (FORWARD, 1, 256, 64, SHORT),
         (FORWARD, 1, 257, 64, DOTS),
-        (FORWARD, 1, 126, VECTOR_WORK // 128, SMALL),
+        (FORWARD, 1, 126, VECTOR_WORK // 128, SHORT),
         (FORWARD, 1, 126, VECTOR_WORK // 128 + 1, DOTS),
         (FORWARD, 1, 1025, 64, DOTS),
         (FORWARD, 2, 1024, 64, DOTS),
@@ -110,15 +115,15 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 32, 250, 250, TRANSPOSED),
         (FORWARD, 300, 250, 250, TILES),
         (FORWARD, 1000, 300, 200, TILES),
-        (GRAD_INPUT, 16, 64, 64, SMALL),
+        (GRAD_INPUT, 16, 64, 64, VECTORS),
         (GRAD_INPUT, 16, VECTOR_WORK // 256 // 16 + 1, 254, TILES),
         (GRAD_INPUT, FEW_ROWS, 1000, 1000, ROWS),
         (GRAD_INPUT, FEW_ROWS + 1, 1000, 1000, TILES),
         (GRAD_INPUT, 8, 12000, 6000, ROWS),
-        (GRAD_WEIGHT, 1, 100, 100, SMALL),
+        (GRAD_WEIGHT, 1, 100, 100, OUTER),
         (GRAD_WEIGHT, 1, 1000, 1000, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
-        (GRAD_BIAS, 200, 0, 100, SMALL),
+        (GRAD_BIAS, 200, 0, 100, VECTORS),
         (GRAD_BIAS, 1000, 0, 100, ROWS),
         (GRAD_BIAS, 1000, 0, 3, TILES),
     ],
@@ -129,15 +134,15 @@ def test_paths(dtype, operation, K, n, m, wanted):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rows_that_evict_each_other_are_not_small(dtype):
+def test_rows_that_evict_each_other_are_not_read_as_vectors(dtype):
     like = np.empty(0, dtype)
     n = EVICT // like.itemsize
-    assert path(like, GRAD_INPUT, 1, n, WAYS) == SMALL
+    assert path(like, GRAD_INPUT, 1, n, WAYS) == VECTORS
     assert path(like, GRAD_INPUT, 1, n, WAYS + 1) == ROWS
-    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == SMALL
+    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == VECTORS
     assert path(like, GRAD_INPUT, 1, n // 2, 2 * WAYS + 1) == ROWS
     assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == TILES
-    assert path(like, GRAD_INPUT, 4, n, WAYS + 1) == SMALL
+    assert path(like, GRAD_INPUT, 4, n, WAYS + 1) == VECTORS
 
 
 @njit
@@ -197,10 +202,15 @@ def test_outer_products(dtype):
 @njit
 def in_pairs(rows, cols, terms):
     none = Matrix(0, 0, 0)
-    return by_pairs(Problem(none, none, none, rows, cols, terms, Epilogue(0, 0, 0.0)))
+    return by_row_pairs(Problem(none, none, none, rows, cols, terms, Epilogue(0, 0, 0.0)))
 
 
-def test_a_small_c_by_pairs_of_rows():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_small_c_by_pairs_of_rows(dtype):
+    """If it does not fill vectors, as 3 × 3 does those of two numbers."""
+    like = np.empty(0, dtype)
+    fills = vector_bytes() // like.itemsize <= 3
+    assert path(like, GRAD_WEIGHT, 8, 3, 3) == (VECTORS if fills else ROW_PAIRS)
     assert in_pairs(2, 2, PAIR_TERMS)
     assert in_pairs(7, 7, PAIR_TERMS)
     assert not in_pairs(2, 2, PAIR_TERMS - 1)
@@ -214,7 +224,7 @@ def test_a_small_c_by_pairs_of_rows():
 def test_one_row_by_pairs_of_leaves(dtype):
     """If a vector has more lanes than an L1 set has lines: float32 with AVX-512."""
     like = np.empty(0, dtype)
-    wide = PAIRS if vector_bytes() // like.itemsize > WAYS else DOTS
+    wide = LEAF_PAIRS if vector_bytes() // like.itemsize > WAYS else DOTS
     n = EVICT // like.itemsize
     assert path(like, FORWARD, 1, n, 64) == (wide if n % 512 == 0 else DOTS)
     assert path(like, FORWARD, 1, 2 * n, 64) == wide
@@ -228,7 +238,7 @@ def test_strided_c_or_bias():
     assert strided_path(like, 300, 300, 300, 8, 0, 0) == STRIDED
     assert strided_path(like, 300, 300, 300, 4, 64, 8) == STRIDED
     assert strided_path(like, 300, 300, 300, 4, 64, 4) == TILES
-    assert strided_path(like, 2, 3, 4, 8, 64, 8) == SMALL
+    assert strided_path(like, 2, 3, 4, 8, 64, 8) == COLUMNS
 
 
 @njit
