@@ -10,6 +10,7 @@ site's next build draws its tables and figures from these:
     policy                       times in a simulation
     stored                       times with a weight stored transposed
     compiling                    times of compiling, and with a cache
+    paths                        times without each of the engine's special paths
     cluster                      times with Dask
     pytorch_speed                times in PyTorch
     gallery, gallery_speed       the gallery's examples and their times
@@ -28,6 +29,7 @@ import cluster
 import compiling
 import error
 import gallery
+import paths
 import policy
 import pytorch
 import rows
@@ -74,6 +76,7 @@ MEASURES = {
     "policy": policy.measure,
     "compiling": compiling.measure,
     "stored": stored.measure,
+    "paths": paths.measure,
 }
 MEASURES |= {"pytorch": pytorch.measure, "pytorch_speed": pytorch.measure_speed}
 MEASURES |= {"gallery": gallery.measure, "gallery_speed": gallery.measure_speed}

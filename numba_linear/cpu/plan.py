@@ -57,8 +57,10 @@ from numba_linear.cpu.tuning import (
     TALL_PANELS,
     TRANSPOSED_B,
     TRANSPOSED_ROW,
+    TURNED,
     VECTOR_WORK,
     WAYS,
+    WRITES,
 )
 from numba_linear.jit.compiler import inlined
 
@@ -430,8 +432,10 @@ def threads_pay(tiling, problem, threads, launch):
     """Whether `threads` threads save enough time to pay for their launch, of `launch` ns."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     size = item_bytes(tiling)
-    read = (rows * terms + cols * terms + rows * cols) * size - 2 * a_bytes(tiling)
-    alone = max(rows * cols * terms * size // MULTIPLIED, read // READ)
+    moved = ((rows + cols) * terms + WRITES * rows * cols) * size - 2 * a_bytes(tiling)
+    alone = max(rows * cols * terms * size // MULTIPLIED, moved // READ)
+    if problem.b.col == size:
+        alone = max(alone, cols * terms * size // TURNED)
     return alone - alone // threads - launch >= SAVED
 
 

@@ -153,9 +153,10 @@ SAVED = 30_000
 #: Nanoseconds that a launch takes, and one by the layer "workqueue".
 LAUNCH, WORKQUEUE_LAUNCH = 4_000, 130_000
 
-#: Bytes of factors that a thread multiplies per nanosecond, and bytes per nanosecond that it reads
-#: from beyond its own caches.
-MULTIPLIED, READ = 200, 70
+#: Bytes per nanosecond that a thread multiplies, of the factors; that it reads from beyond its own
+#: caches; and that it transposes, of a B whose terms are contiguous. To write a byte takes as long
+#: as to read WRITES.
+MULTIPLIED, READ, TURNED, WRITES = 200, 70, 50, 2
 
 #: Split-K: the largest C whose terms are cut, since each part has a C of its own; how many times
 #: they must outnumber its rows and its columns; and leaves per thread, at least. (1, 4096, 4096)

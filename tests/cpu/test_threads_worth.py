@@ -12,9 +12,10 @@ from numba_linear.cpu.tuning import LAUNCH, WORKQUEUE_LAUNCH
 
 
 @njit
-def worth(like, rows, cols, terms, threads, launch):
-    nowhere = Matrix(0, 0, 0)
-    problem = Problem(nowhere, nowhere, nowhere, rows, cols, terms, Epilogue(0, 0, 0.0))
+def worth(like, rows, cols, terms, threads, launch, turned=True):
+    """Of forward, or with `turned` False of grad_input or grad_weight."""
+    nowhere, b = Matrix(0, 0, 0), Matrix(0, 0, like.itemsize if turned else 0)
+    problem = Problem(nowhere, b, nowhere, rows, cols, terms, Epilogue(0, 0, 0.0))
     return threads_pay(tiling_of(like), problem, threads, launch)
 
 
@@ -32,11 +33,29 @@ def worth(like, rows, cols, terms, threads, launch):
         (np.float32, 256, 256, 256, 1, False),
         (np.float32, 10000, 16, 8, 2, False),  # 54, 29
         (np.float32, 1, 512, 512, 2, False),  # 20, 11
+        (np.float32, 1, 768, 768, 2, False),  # 42, 23
+        (np.float32, 1, 1024, 1024, 2, True),  # 84, 46
         (np.float64, 1, 1024, 1024, 2, True),  # 126, 67
     ],
 )
 def test_a_launch_is_worth_it(dtype, K, n, m, threads, wanted):
     assert worth(np.empty(0, dtype), K, m, n, threads, LAUNCH) == wanted
+
+
+# The same of one sample's grad_input and grad_weight.
+@pytest.mark.parametrize(
+    ("dtype", "n", "m", "of_input", "of_weight"),
+    [
+        (np.float32, 768, 768, False, False),  # 27, 24 and 52, 31
+        (np.float32, 1024, 1024, False, True),  # 58, 43 and 181, 101
+        (np.float64, 768, 768, False, True),  # 59, 36 and 122, 99
+        (np.float64, 1024, 1024, True, True),  # 111, 65 and 382, 200
+    ],
+)
+def test_a_launch_is_worth_it_for_one_sample_s_gradients(dtype, n, m, of_input, of_weight):
+    like = np.empty(0, dtype)
+    assert worth(like, 1, n, m, 2, LAUNCH, False) == of_input
+    assert worth(like, m, n, 1, 2, LAUNCH, False) == of_weight
 
 
 def test_a_dear_launch_wants_more_work():
