@@ -37,6 +37,7 @@ from numba_linear.cpu.tuning import (
     MULTIPLIED,
     PACK_A_PANELS,
     PACK_A_PANELS_EVICT,
+    PACKED_SUMS,
     PAIR_TERMS,
     READ,
     SAVED,
@@ -128,7 +129,7 @@ def by_vectors(tiling, problem):
     if b.row == size:
         evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
         return rows >= 4 or (cols >= lanes and not evict)
-    pays = rows * cols * (terms + 2) > FEW_WORK and rows >= 4 and cols >= lanes
+    pays = rows >= 4 and rows * cols >= PACKED_SUMS * lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
 
 

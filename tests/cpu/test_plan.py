@@ -27,6 +27,7 @@ from numba_linear.cpu.plan import (
     by_outer,
     by_row_pairs,
     by_short,
+    by_vectors,
     panel_of,
     parts_for,
     path_of,
@@ -43,6 +44,7 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
+    PACKED_SUMS,
     PAIR_TERMS,
     SHORT_ALONE,
     SHORT_ROW,
@@ -170,6 +172,25 @@ def test_few_rows_from_short_rows(dtype):
     assert not short(like, 1, lanes, least - 1, SHORT_ROW, size)
     assert not short(like, 1, lanes, least, SHORT_ROW + size, size)
     assert not short(like, 1, lanes, least, SHORT_ROW, 2 * size)
+
+
+@njit
+def packed(like, rows, cols):
+    size, none = like.itemsize, Matrix(0, 0, 0)
+    b, c = Matrix(0, 3 * size, size), Matrix(0, cols * size, size)
+    return by_vectors(tiling_of(like), Problem(none, b, c, rows, cols, 3, Epilogue(0, 0, 0.0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_are_transposed_for_many_sums(dtype):
+    """From half a vector and four rows on."""
+    like = np.empty(0, dtype)
+    lanes = vector_bytes() // like.itemsize
+    assert packed(like, 2 * PACKED_SUMS, lanes // 2)
+    assert not packed(like, 2 * PACKED_SUMS - 1, lanes // 2)
+    assert not packed(like, 4 * PACKED_SUMS * lanes, lanes // 2 - 1)
+    assert packed(like, 4, PACKED_SUMS // 4 * lanes)
+    assert not packed(like, 3, PACKED_SUMS * lanes)
 
 
 @njit

@@ -74,6 +74,7 @@ IN_PLACE = {
     "PAIR_TERMS": 1,
     "VECTOR_WORK": ALWAYS,
     "SMALL_PACKED": 1 << 16,
+    "PACKED_SUMS": 0,
     "SMALL_EVICT": 1 << 30,
     "SHORT_ROW": ALWAYS,
     "SHORT_ROWS": ALWAYS,
