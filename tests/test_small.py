@@ -62,7 +62,7 @@ def assert_all(label, got, want):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", [(), (1,), (3,), (4,), (16,)], ids=str)
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (4,), (13,), (16,)], ids=str)
 def test_every_small_size(batch, dtype):
     for n in SIZES:
         for m in SIZES:

@@ -44,15 +44,19 @@ def contract_small(tiling, problem, path):
 
 @resident
 def contract_in_vectors(tiling, problem: Problem):
-    rows, cols, lanes, packed = problem.rows, problem.cols, columns_of(tiling) // 2, 0
-    if problem.b.row != item_bytes(tiling):
-        packed = scratch(SMALL_PACKED)
+    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    rows, cols = problem.rows, problem.cols
+    packed = 0 if problem.b.row == size else scratch(SMALL_PACKED)
+    # half vectors, if they leave fewer lanes idle and do not cut the squares that pack B
+    halves = cols != lanes and 2 * cols <= 3 * lanes and (not packed or size == 4)
     if rows < 4 and cols >= 2 * lanes:
         in_vectors(tiling, tile(tiling, 1, 2), problem, packed)
     elif rows < 4:
         in_vectors(tiling, tile(tiling, 1, 1), problem, packed)
     elif cols >= 2 * lanes:
         in_vectors(tiling, tile(tiling, 4, 2), problem, packed)
+    elif halves and rows >= 8 and -rows % 8 * 4 <= rows:
+        in_vectors(tiling, tile(tiling, 8, -2), problem, packed)
     elif cols >= lanes:
         in_vectors(tiling, tile(tiling, 4, 1), problem, packed)
     else:
