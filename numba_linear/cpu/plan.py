@@ -121,15 +121,17 @@ def small_path(tiling, problem):
 
 @inlined
 def by_vectors(tiling, problem):
-    """Whether C's columns are contiguous and fill vectors, and B's columns or terms are too."""
+    """Whether C's columns are contiguous and fill 128 bits, and B's columns are contiguous too; or
+    its terms, if there are so many sums that it pays to transpose them."""
     _, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    if c.col != size or 2 * cols < lanes or (epilogue.bias and epilogue.step != size):
+    least = columns_of(short_vectors(tiling, 1, 16))
+    if c.col != size or cols < least or (epilogue.bias and epilogue.step != size):
         return False
     if b.row == size:
         evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
         return rows >= 4 or (cols >= lanes and not evict)
-    pays = rows >= 4 and rows * cols >= PACKED_SUMS * lanes
+    pays = rows >= 4 and 2 * cols >= lanes and rows * cols >= PACKED_SUMS * lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
 
 
@@ -159,7 +161,8 @@ def by_transpose(tiling, problem):
 
 @inlined
 def by_short(tiling, problem):
-    """Whether A has few rows, B's rows are short, and the terms of both are contiguous."""
+    """Whether A has few rows, B's rows are short, the terms of both are contiguous, and C's
+    columns fill 256 bits, or 128 if it has four rows."""
     a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1, 32)
     most = FEW_WORK if cols >= columns_of(tiling) // 2 else SHORT_WORK
@@ -167,8 +170,10 @@ def by_short(tiling, problem):
         return False
     if (rows == 2 or rows == 3) and cols * terms > SHORT_ALONE:
         return False
+    if cols < columns_of(vector) and (rows < 4 or cols < columns_of(short_vectors(tiling, 1, 16))):
+        return False
     few = b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
-    enough = cols >= columns_of(vector) and terms >= terms_of(vector)
+    enough = terms >= terms_of(vector)
     return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
 
 

@@ -1,8 +1,8 @@
 """A few rows of C from short rows of B, whose terms are transposed 128 bits at a time.
 
 Planned where `by_short`: B's rows stay in L1, so a block need not take whole cache lines of them,
-as `gemv_dot` does. Vectors have 256 bits at most: wider ones need another shuffle each. Several
-are summed at a time, to hide the latency of a multiply-add.
+as `gemv_dot` does. Vectors have 256 bits at most, since wider ones need another shuffle each, and
+128 if C is narrower. Several are summed at a time, to hide the latency of a multiply-add.
 """
 
 from numba_linear.cpu.fragment import (
@@ -27,7 +27,11 @@ def contract_short(tiling, problem: Problem):
     two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
     lanes = columns_of(two)
     apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
-    if problem.rows >= 8:
+    if problem.cols < lanes and problem.rows >= 8:
+        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 8, 16), problem, 0)
+    elif problem.cols < lanes:
+        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 4, 16), problem, 0)
+    elif problem.rows >= 8:
         short_columns(short_vectors(tiling, 1, 32), short_vectors(tiling, 8, 32), problem, 0)
     elif problem.rows >= 4:
         short_columns(two, short_vectors(tiling, 8, 32), problem, apart)

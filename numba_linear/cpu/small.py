@@ -16,7 +16,7 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.ger import contract_outer
-from numba_linear.cpu.machine import column, tile
+from numba_linear.cpu.machine import column, short_vectors, tile
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
 from numba_linear.cpu.plan import OUTER, ROW_PAIRS, SHORT, VECTORS
@@ -49,13 +49,18 @@ def contract_in_vectors(tiling, problem: Problem):
     packed = 0 if problem.b.row == size else scratch(SMALL_PACKED)
     # half vectors, if they leave fewer lanes idle and do not cut the squares that pack B
     halves = cols != lanes and 2 * cols <= 3 * lanes and (not packed or size == 4)
+    by_eight = rows >= 8 and -rows % 8 * 4 <= rows
     if rows < 4 and cols >= 2 * lanes:
         in_vectors(tiling, tile(tiling, 1, 2), problem, packed)
     elif rows < 4:
         in_vectors(tiling, tile(tiling, 1, 1), problem, packed)
     elif cols >= 2 * lanes:
         in_vectors(tiling, tile(tiling, 4, 2), problem, packed)
-    elif halves and rows >= 8 and -rows % 8 * 4 <= rows:
+    elif 2 * cols < lanes and by_eight:
+        in_vectors(tiling, short_vectors(tiling, 8, 16), problem, packed)
+    elif 2 * cols < lanes:
+        in_vectors(tiling, short_vectors(tiling, 4, 16), problem, packed)
+    elif halves and by_eight:
         in_vectors(tiling, tile(tiling, 8, -2), problem, packed)
     elif cols >= lanes:
         in_vectors(tiling, tile(tiling, 4, 1), problem, packed)

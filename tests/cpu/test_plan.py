@@ -126,6 +126,7 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_WEIGHT, 1, 1000, 1000, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
         (GRAD_BIAS, 200, 0, 100, VECTORS),
+        (GRAD_WEIGHT, 16, 4, 4, VECTORS),
         (GRAD_BIAS, 1000, 0, 100, ROWS),
         (GRAD_BIAS, 1000, 0, 3, TILES),
     ],
@@ -169,6 +170,10 @@ def test_few_rows_from_short_rows(dtype):
         assert short(like, rows, SHORT_ALONE // 16, 16, SHORT_ROW, size)
         assert not short(like, rows, SHORT_ALONE // 16 + 1, 16, SHORT_ROW, size)
     assert not short(like, 1, lanes - 1, least, SHORT_ROW, size)
+    if lanes > least:  # four rows also go with 128 bits
+        assert short(like, 4, least, least, SHORT_ROW, size)
+        assert not short(like, 4, least - 1, least, SHORT_ROW, size)
+        assert not short(like, 3, least, least, SHORT_ROW, size)
     assert not short(like, 1, lanes, least - 1, SHORT_ROW, size)
     assert not short(like, 1, lanes, least, SHORT_ROW + size, size)
     assert not short(like, 1, lanes, least, SHORT_ROW, 2 * size)
