@@ -26,7 +26,7 @@ from numba_linear.cpu.machine import LINE, heights, least_height, tile_shape, ve
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import tiles, tiles_onward
 from numba_linear.cpu.pack import pack_a, pack_b
-from numba_linear.cpu.plan import blocks_for, panel_of, tile_height
+from numba_linear.cpu.plan import blocks_for, panel_of, tile_count, tile_height
 from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Problem, Window
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import PREFETCH_BYTES, PREFETCH_TERMS, PREFETCH_TILES, STACK
@@ -137,7 +137,7 @@ def tiles_of_panel(
         left = rows - row
         index = tile_height(tiling, left, tall)
         height = heights(tiling)[index]
-        count = max(1, left // height)
+        count = tile_count(tiling, left, index)
         # a tile for left-over rows begins early and computes some again, to the same bits
         above = max(above, row)
         row = max(0, min(row, rows - height))

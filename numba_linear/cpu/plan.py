@@ -348,15 +348,28 @@ def tile_height(tiling, left, rows):
     """The index in `heights` of the next tile, with `left` of `rows` rows still to do.
 
     The lowest tile that finishes them, if there is one no taller than `rows`: it may begin early
-    and compute some rows again, to the same bits. Else the tallest that fits.
+    and compute some rows again, to the same bits. Else the tallest that fits, or the second if two
+    of these finish them: the lowest may have too few sums to hide the latency of a multiply-add.
     """
     choices = heights(tiling)
+    if choices[0] < left <= 2 * choices[1]:
+        return 1
     best = -1
     for i in range(len(choices)):
         # from the tallest down: the first that fits, or a lower one that still finishes
         if choices[i] <= rows and (best < 0 or choices[i] >= left):
             best = i
     return best
+
+
+@inlined
+def tile_count(tiling, left, index):
+    """How many tiles of that height follow each other."""
+    most, second = heights(tiling)[0], heights(tiling)[1]
+    count = left // heights(tiling)[index]
+    if index == 0 and 0 < left % most <= 2 * second - most:
+        count -= 1  # two of the second height finish them
+    return max(1, count)
 
 
 class Panel(NamedTuple):

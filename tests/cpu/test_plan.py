@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numba_linear.cpu.machine import tiling_of, vector_bytes
+from numba_linear.cpu.machine import heights, tiling_of, vector_bytes
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
     COLUMNS,
@@ -35,6 +35,7 @@ from numba_linear.cpu.plan import (
     splits_k,
     terms_of_part,
     threads_pay,
+    tile_count,
     tile_height,
 )
 from numba_linear.cpu.problem import Epilogue, Problem
@@ -316,8 +317,29 @@ def next_height(like, rows):
 @pytest.mark.skipif(vector_bytes() != 64, reason="the tiles of AVX-512")
 def test_the_next_tile_is_the_least_that_finishes():
     like = np.empty(0, np.float32)
-    for rows, wanted in ((100, 0), (12, 0), (9, 1), (8, 1), (5, 2), (4, 2), (1, 2)):
+    for rows, wanted in ((100, 0), (17, 0), (16, 1), (13, 1), (12, 0), (9, 1), (5, 2), (1, 2)):
         assert next_height(like, rows) == wanted
+
+
+@njit
+def tiles_in_turn(like, rows):
+    tiling, done, counts = tiling_of(like), 0, []
+    while done < rows:
+        index = tile_height(tiling, rows - done, max(rows, 4))
+        count = tile_count(tiling, rows - done, index)
+        counts.append((heights(tiling)[index], count))
+        done = min(rows, done + count * heights(tiling)[index])
+    return counts
+
+
+@pytest.mark.skipif(vector_bytes() != 64, reason="the tiles of AVX-512")
+def test_tiles_in_turn():
+    like = np.empty(0, np.float32)
+    assert tiles_in_turn(like, 24) == [(12, 2)]
+    assert tiles_in_turn(like, 40) == [(12, 2), (8, 2)]
+    assert tiles_in_turn(like, 37) == [(12, 2), (8, 1), (8, 1)]
+    assert tiles_in_turn(like, 41) == [(12, 3), (8, 1)]
+    assert tiles_in_turn(like, 3) == [(4, 1)]
 
 
 @njit
