@@ -26,7 +26,6 @@ from numba_linear.cpu.tuning import (
     APART_TERMS,
     DIRECT_TILES,
     DIRECT_TILES_ALIGNED,
-    DIRECT_TILES_PAGE,
     DOT_ROWS,
     EVICT,
     FEW_ROWS,
@@ -338,9 +337,7 @@ def blocks_for(tiling, problem):
 @inlined
 def direct_tiles(step):
     """The most tiles of A's rows for which a B with row stride `step` is read in place."""
-    if step != 0 and step % PAGE == 0:
-        return DIRECT_TILES_PAGE
-    return DIRECT_TILES_ALIGNED if step % LINE == 0 else DIRECT_TILES
+    return DIRECT_TILES_ALIGNED if step % LINE == 0 and step % PAGE != 0 else DIRECT_TILES
 
 
 @inlined
