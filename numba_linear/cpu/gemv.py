@@ -28,7 +28,7 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, vectors
+from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, stripe
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
@@ -161,10 +161,11 @@ def gemv_rows(tiling, problem, stretch, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns; each pass over C takes eight rows
     of B.
 
-    `stretch` is a multiple of the tiling's columns, and C has at least as many.
+    `stretch` is a multiple of a stripe's columns, and C has at least as many. With AVX2 a stripe
+    is four vectors, not two: (1, 1000, 1000) grad_input takes 54 us there instead of 61.
     """
     a, b, c, rows, cols, terms, epilogue = problem
-    size, width = item_bytes(tiling), columns_of(tiling)
+    size, width = item_bytes(tiling), columns_of(stripe(tiling))
     leaves, waiting = leaf_count(terms), stretch * size
     # Prefetch a B that comes from memory.
     far = terms * b.col >= ROWS_PREFETCH * b_bytes(tiling)
@@ -196,9 +197,9 @@ def gemv_rows(tiling, problem, stretch, partials):
                     for r in range(rows):
                         ap = a.at + r * a.row + p * a.col
                         at = into + r * into_row + (j - column) * size
-                        acc = zero(vectors(tiling))
+                        acc = zero(stripe(tiling))
                         if not first:
-                            acc = load(vectors(tiling), at, 0)
+                            acc = load(stripe(tiling), at, 0)
                         if whole:
                             for i in range(8):
                                 acc = outer(acc, ap + i * a.col, 0, bp + i * b.col)
@@ -212,14 +213,14 @@ def gemv_rows(tiling, problem, stretch, partials):
                 for r in range(rows):
                     for j in range(column, end_column, width):
                         at = into + r * into_row + (j - column) * size
-                        acc = load(vectors(tiling), at, 0)
+                        acc = load(stripe(tiling), at, 0)
                         level = 0
                         while levels >> level:
                             if levels >> level & 1:
                                 partial = (
                                     partials + (level * rows + r) * waiting + (j - column) * size
                                 )
-                                acc = add(load(vectors(tiling), partial, 0), acc)
+                                acc = add(load(stripe(tiling), partial, 0), acc)
                             level += 1
                         if last:
                             bias = epilogue.bias + j * size if epilogue.bias else 0
@@ -253,7 +254,7 @@ def contract_dots(tiling, problem: Problem) -> int:
 @resident
 def contract_rows(tiling, problem: Problem) -> int:
     """By `gemv_rows`, in stretches of C that stay in L1."""
-    size, width, stack = item_bytes(tiling), columns_of(tiling), scratch(STACK)
+    size, width, stack = item_bytes(tiling), columns_of(stripe(tiling)), scratch(STACK)
     stretch = min(problem.cols // width * width, ROWS_STRETCH // size)
     levels = level_count(leaf_count(problem.terms))
     need = levels * stretch * problem.rows * size

@@ -126,6 +126,9 @@ vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
 half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
+#: Two cache lines of a row.
+stripe = retype(lambda tiling: tiling.of(1, 128 // tiling.size))
+
 #: A lower tile, which leaves registers for more columns under way, and one half as wide.
 low_tile = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns))
 low_edge = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns // 2))

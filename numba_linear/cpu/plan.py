@@ -18,6 +18,7 @@ from numba_linear.cpu.machine import (
     heights,
     least_height,
     short_vectors,
+    stripe,
 )
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import (
@@ -223,7 +224,7 @@ def by_rows(tiling, problem):
     """Whether A has few rows and B's columns are contiguous."""
     _, b, _, rows, cols, terms, _ = problem
     few = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MORE_ROWS_BYTES)
-    return few and b.row == item_bytes(tiling) and terms > 1 and cols >= columns_of(tiling)
+    return few and b.row == item_bytes(tiling) and terms > 1 and cols >= columns_of(stripe(tiling))
 
 
 # --------------------------------------------------------------------------------------
