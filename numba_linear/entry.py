@@ -369,8 +369,8 @@ def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
 # Calls
 # --------------------------------------------------------------------------------------
 #
-# Most calls take one sample or a batch of one dimension. The functions `…_of_samples`, linked
-# into the user's code, do these. They return UNSURE if a quick check is not enough: then `run_…`, which
+# Most calls take one sample or a batch of one dimension. The functions `…_of_samples`, linked into
+# the user's code, do these. They return UNSURE if a quick check is not enough: then `run_…`, which
 # takes any arrays, decides.
 
 

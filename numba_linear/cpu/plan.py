@@ -131,7 +131,8 @@ def by_vectors(tiling, problem):
     if b.row == size:
         evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
         return rows >= 4 or (cols >= lanes and not evict)
-    pays = rows >= 4 and 2 * cols >= lanes and rows * cols >= PACKED_SUMS * lanes
+    narrow = max(lanes // 2, columns_of(short_vectors(tiling, 1, 32)))
+    pays = rows >= 4 and cols >= narrow and rows * cols >= PACKED_SUMS * lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
 
 
@@ -162,7 +163,7 @@ def by_transpose(tiling, problem):
 @inlined
 def by_short(tiling, problem):
     """Whether A has few rows, B's rows are short, the terms of both are contiguous, and C's
-    columns fill 256 bits, or 128 if it has four rows."""
+    columns fill 256 bits, or 128 if it has four rows or more."""
     a, b, _, rows, cols, terms, epilogue = problem
     size, vector = item_bytes(tiling), short_vectors(tiling, 1, 32)
     most = FEW_WORK if cols >= columns_of(tiling) // 2 else SHORT_WORK

@@ -29,7 +29,7 @@ from numba_linear.jit.resident import resident
 
 @inlined
 def contract_small(tiling, problem, path):
-    """C from A and B; they and the bias may have any strides."""
+    """C from A and B; they and the bias may have any strides. LARGE goes by columns too."""
     if path == OUTER:
         contract_outer(tiling, problem)
     elif path == SHORT:
@@ -47,8 +47,9 @@ def contract_in_vectors(tiling, problem: Problem):
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     rows, cols = problem.rows, problem.cols
     packed = 0 if problem.b.row == size else scratch(SMALL_PACKED)
-    # half vectors, if they leave fewer lanes idle and do not cut the squares that pack B
-    halves = cols != lanes and 2 * cols <= 3 * lanes and (not packed or size == 4)
+    # eight rows of half vectors, if B need not be packed in squares that are wider
+    in_place = not packed or (size == 4 and lanes >= 2 * columns_of(short_vectors(tiling, 1, 32)))
+    halves = cols != lanes and 2 * cols <= 3 * lanes and in_place
     by_eight = rows >= 8 and -rows % 8 * 4 <= rows
     if rows < 4 and cols >= 2 * lanes:
         in_vectors(tiling, tile(tiling, 1, 2), problem, packed)

@@ -124,7 +124,7 @@ STRIP_WORK = 1 << 16
 # --- Few multiply-adds --------------------------------------------------------------------------
 
 #: The most multiply-adds for which the equation's own loops are faster than the engine, and the
-#: most if they fill vectors; each sum counts as two more.
+#: most if they fill 128 bits; each sum counts as two more.
 FEW_WORK, VECTOR_WORK = 1000, 140000
 
 #: The most bytes of B's columns that are transposed on the stack, and the fewest sums, in vectors,
@@ -159,8 +159,8 @@ SAVED = 30_000
 LAUNCH, WORKQUEUE_LAUNCH = 4_000, 130_000
 
 #: Bytes per nanosecond that a thread multiplies, of the factors; that it reads from beyond its own
-#: caches; and that it transposes, of a B whose terms are contiguous. To write a byte takes as long
-#: as to read WRITES.
+#: caches; and that it transposes, of a B whose terms are contiguous. A byte written counts as
+#: WRITES bytes read.
 MULTIPLIED, READ, TURNED, WRITES = 200, 70, 50, 2
 
 #: Split-K: the largest C whose terms are cut, since each part has a C of its own; how many times

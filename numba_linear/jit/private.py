@@ -114,6 +114,13 @@ def code_of(dispatcher, args):
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
+def link(context, dispatcher, args):
+    """The symbol of the code for arguments of these types, whose bitcode the caller now links."""
+    compiled = dispatcher.overloads[args]
+    context.add_linking_libs([compiled.library])
+    return compiled.fndesc.llvm_func_name
+
+
 def code_type(context, signature):
     """LLVM's type of the code for a signature."""
     return context.call_conv.get_function_type(signature.return_type, signature.args)

@@ -27,7 +27,15 @@ from numba_linear.cpu.launch import missing_threads
 from numba_linear.jit.build import build
 from numba_linear.jit.compiler import OPTIONS
 from numba_linear.jit.interrupts import uninterrupted
-from numba_linear.jit.private import Cache, call_code, code_of, code_type, compiler_lock, keep
+from numba_linear.jit.private import (
+    Cache,
+    call_code,
+    code_of,
+    code_type,
+    compiler_lock,
+    keep,
+    link,
+)
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -141,9 +149,7 @@ class Resident:
         """The code for this type of first argument, in a module that is being built."""
         kind, symbol = code_type(context, self.typed(first)), self.symbol(first)
         if self.linked:
-            compiled = self.dispatcher.overloads[self.typed(first).args]
-            symbol = compiled.fndesc.llvm_func_name
-            context.add_linking_libs([compiled.library])
+            symbol = link(context, self.dispatcher, self.typed(first).args)
         return cgutils.get_or_insert_function(builder.module, kind, symbol)
 
     def call(self, context, builder, callee, first, args):

@@ -9,7 +9,7 @@ from numba_linear import equations
 from numba_linear.codes import FINE
 from numba_linear.cpu.fragment import columns_of
 from numba_linear.cpu.gemv import contract_dots, contract_rows
-from numba_linear.cpu.machine import tiling_of
+from numba_linear.cpu.machine import stripe, tiling_of
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import by_dots, by_rows
 from numba_linear.cpu.problem import Epilogue, Problem
@@ -34,6 +34,16 @@ def problem_of(a, b, c, bias, divisor):
 def dots(a, b, c, bias, divisor):
     problem = problem_of(a, b, c, bias, divisor)
     return by_dots(tiling_of(a), problem), contract_dots(tiling_of(a), problem)
+
+
+@njit
+def stripe_width(like):
+    return columns_of(stripe(tiling_of(like)))
+
+
+@njit
+def are_rows(a, b, c, bias):
+    return by_rows(tiling_of(a), problem_of(a, b, c, bias, 0.0))
 
 
 @njit
@@ -69,9 +79,10 @@ TERMS = (1, 255, 256, 257, 2100)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dots(dtype, with_bias, terms):
     wide = width(np.empty(0, dtype))
-    for count in (1, 3):
-        for cols in (1, wide // 2, wide, wide + 1, 3 * wide + 5):
-            compare(dots, (count, cols, terms), "C", dtype, with_bias)
+    for cols in (1, wide // 2, wide, wide + 1, 3 * wide + 5):
+        compare(dots, (1, cols, terms), "C", dtype, with_bias)
+        if cols > 1:
+            compare(dots, (3, cols, terms), "C", dtype, with_bias)
 
 
 def test_dots_gather_the_terms_of_a():
@@ -82,7 +93,16 @@ def test_dots_gather_the_terms_of_a():
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows(dtype, with_bias, terms):
-    wide = width(np.empty(0, dtype))
+    wide = stripe_width(np.empty(0, dtype))
     for count in (1, 2):
         for cols in (wide, wide + 1, 3 * wide + 5, 3000):
             compare(rows, (count, cols, terms), "F", dtype, with_bias)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_take_at_least_a_stripe(dtype):
+    a, c, none = np.ones((1, 9), dtype), np.ones((1, 999), dtype), np.empty(0, dtype)
+    wide = stripe_width(a)
+    for cols, wanted in ((wide, True), (wide - 1, False)):
+        b = np.ones((9, cols), dtype).T
+        assert are_rows(a, b, c[:, :cols], none) == wanted

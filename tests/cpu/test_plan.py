@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from numba_linear.cpu.fragment import columns_of
 from numba_linear.cpu.machine import heights, tiling_of, vector_bytes
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
@@ -104,7 +105,6 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 1, 3, 1, COLUMNS),
         (FORWARD, 30, FEW_WORK // 30 - 2, 1, COLUMNS),
         (FORWARD, 30, FEW_WORK // 30 - 1, 1, TILES),
-        (FORWARD, 2, 250, 5, DOTS),
         (FORWARD, 1, 256, 64, SHORT),
         (FORWARD, 1, 257, 64, DOTS),
         (FORWARD, 1, 126, VECTOR_WORK // 128, SHORT),
@@ -112,9 +112,9 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 1, 1025, 64, DOTS),
         (FORWARD, 2, 1024, 64, DOTS),
         (FORWARD, DOT_ROWS, 1024, 100, DOTS),
-        (FORWARD, DOT_ROWS + 1, 1023, 100, TILES),
-        (FORWARD, 2, 1000, 3, DOTS),
-        (FORWARD, 12, 1000, 3, TILES),
+        (FORWARD, DOT_ROWS + 1, 1024, 100, TILES),
+        (FORWARD, 1, 1000, 3, DOTS),
+        (FORWARD, 12, 1000, 1, TILES),
         (FORWARD, 32, 250, 250, TRANSPOSED),
         (FORWARD, 300, 250, 250, TILES),
         (FORWARD, 1000, 300, 200, TILES),
@@ -158,7 +158,8 @@ def short(like, rows, cols, terms, b_row, b_col):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_few_rows_from_short_rows(dtype):
-    """At least one vector of at most 256 bits, and the terms that 128 bits hold."""
+    """At least one vector of at most 256 bits, or of 128 if there are four rows, and at least the
+    terms that 128 bits hold."""
     like = np.empty(0, dtype)
     size = like.itemsize
     lanes, least = min(vector_bytes(), 32) // size, 16 // size
@@ -181,6 +182,11 @@ def test_few_rows_from_short_rows(dtype):
 
 
 @njit
+def lanes_of(like):
+    return columns_of(tiling_of(like)) // 2
+
+
+@njit
 def packed(like, rows, cols):
     size, none = like.itemsize, Matrix(0, 0, 0)
     b, c = Matrix(0, 3 * size, size), Matrix(0, cols * size, size)
@@ -189,12 +195,14 @@ def packed(like, rows, cols):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_columns_are_transposed_for_many_sums(dtype):
-    """From half a vector and four rows on."""
+    """From four rows on, and from half a vector if that has 256 bits, else from a whole one."""
     like = np.empty(0, dtype)
-    lanes = vector_bytes() // like.itemsize
-    assert packed(like, 2 * PACKED_SUMS, lanes // 2)
-    assert not packed(like, 2 * PACKED_SUMS - 1, lanes // 2)
-    assert not packed(like, 4 * PACKED_SUMS * lanes, lanes // 2 - 1)
+    lanes = lanes_of(like)
+    narrow = max(lanes // 2, min(lanes, 32 // like.itemsize))
+    least = PACKED_SUMS * lanes // narrow
+    assert packed(like, least, narrow)
+    assert not packed(like, least - 1, narrow)
+    assert not packed(like, 4 * PACKED_SUMS * lanes, narrow - 1)
     assert packed(like, 4, PACKED_SUMS // 4 * lanes)
     assert not packed(like, 3, PACKED_SUMS * lanes)
 
@@ -236,7 +244,7 @@ def in_pairs(rows, cols, terms):
 def test_a_small_c_by_pairs_of_rows(dtype):
     """If it does not fill vectors, as 3 × 3 does those of two numbers."""
     like = np.empty(0, dtype)
-    fills = vector_bytes() // like.itemsize <= 3
+    fills = lanes_of(like) <= 3
     assert path(like, GRAD_WEIGHT, 8, 3, 3) == (VECTORS if fills else ROW_PAIRS)
     assert in_pairs(2, 2, PAIR_TERMS)
     assert in_pairs(7, 7, PAIR_TERMS)

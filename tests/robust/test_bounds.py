@@ -9,59 +9,11 @@ import pytest
 from processes import finish, start
 from scale import FULL
 
-SCRIPT = """
-import ctypes
-import itertools
-import mmap
-import sys
-
-import numpy as np
-from operations import OPERATIONS, operands, parts, values
-
-from numba_linear import Gradients
-
-PAGE = mmap.PAGESIZE
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-kept = []
-
-
-def fenced(a, order, end):
-    "A copy of `a` in that order that begins, or ends, at a fence."
-    inside = -(-a.nbytes // PAGE) * PAGE
-    memory = mmap.mmap(-1, inside + 2 * PAGE)
-    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for fence in (first, first + PAGE + inside):
-        assert libc.mprotect(fence, PAGE, 0) == 0
-    kept.append(memory)
-    at = PAGE + (inside - a.nbytes if end else 0)
-    copy = np.ndarray(a.shape, a.dtype, memory, at, order=order)
-    copy[...] = a
-    return copy
-
-
-rng = np.random.default_rng(int(sys.argv[2]))
-sizes = [1, 2, 3, 5, 8, 12, 15, 16, 17, 20, 31, 33, 47, 70]
-shapes = [tuple(map(int, rng.choice(sizes, 3))) for _ in range(int(sys.argv[1]))]
-shapes += [(1, 700, 40), (3, 300, 20), (300, 20, 9), (100, 24, 24), (2, 30, 2100)]
-shapes += [(2, 11008, 33)]  # blocks of rows lower than a tile of their sums is wide
-for (K, n, m), dtype in itertools.product(shapes, (np.float32, np.float64)):
-    plain = operands(K, n, m, dtype)
-    for order, end in itertools.product("CF", (False, True)):
-        fences = operands(K, n, m, dtype, lambda *like: fenced(values(*like), order, end))
-        for name, operation in OPERATIONS.items():
-            want = operation(plain)
-            out = [fenced(np.zeros_like(part), order, end) for part in parts(want).values()]
-            out = Gradients(*out) if len(out) == 3 else out[0]
-            got = operation(fences, out=out, parallel=bool(K % 2))
-            for part, wanted in parts(want).items():
-                assert parts(got)[part].tobytes() == wanted.tobytes(), (name, K, n, m, dtype)
-    kept.clear()
-"""
+FENCES = Path(__file__).parent / "fences.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 @pytest.mark.parametrize("seed", range(5) if FULL else [0])
 def test_nothing_beyond_an_array_is_touched(seed):
     tests = str(Path(digest.__file__).parent)
-    finish(start("-c", SCRIPT, "300" if FULL else "25", str(seed), PYTHONPATH=tests))
+    finish(start(FENCES, "300" if FULL else "25", str(seed), PYTHONPATH=tests))
