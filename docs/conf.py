@@ -20,6 +20,7 @@ import cluster  # noqa: E402
 import compiling  # noqa: E402
 import error  # noqa: E402
 import gallery  # noqa: E402
+import paths  # noqa: E402
 import performance  # noqa: E402
 import policy  # noqa: E402
 import pytorch  # noqa: E402
@@ -54,6 +55,7 @@ myst_substitutions = {
     **pytorch.words(),
     **cluster.words(),
     **compiling.words(),
+    **paths.words(),
     **gallery.words(),
 }
 

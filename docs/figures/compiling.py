@@ -107,7 +107,11 @@ def words() -> dict[str, str]:
     from common import machine, read
 
     measured = read("compiling")
-    return {"compiling": table(measured), "compiling_machine": machine(measured["facts"])}
+    found = {"compiling": table(measured), "compiling_machine": machine(measured["facts"])}
+    for row, seconds in measured["seconds"]["package"].items():
+        word = row.translate(str.maketrans(" ", "_", ",@"))
+        found[f"compiling_{word}"] = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
+    return found
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def read(name):
         "bench",
         "bench_avx2",
         "compiling",
+        "paths",
         "pytorch",
         "pytorch_speed",
         "stored",

@@ -1,0 +1,223 @@
+"""What each special path of the engine brings: times without it and with it.
+
+On a quiet machine, `python docs/figures/measure.py paths` measures in eight minutes and writes
+`paths.json`, which the engineers' notebook shows. Each path is switched off by its tunables, in a
+process of its own, as `tests/cpu/tuned.py` does; the two processes take turns.
+"""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+ROOT = Path(__file__).parents[2]
+NEVER = 1 << 40
+F, I, W = "forward", "grad_input", "grad_weight"
+
+#: By path: the tunables that switch it off, and what is timed: operation, (K, n, m).
+PATHS = {
+    "few multiply-adds (`small.py`)": (
+        {"FEW_WORK": 0, "VECTOR_WORK": 0},
+        [(F, (1, 8, 8)), (I, (16, 64, 64)), (W, (16, 8, 8))],
+    ),
+    "the same, pairs of rows": (
+        {"PAIR_TERMS": NEVER},
+        [(W, (64, 2, 2)), (W, (16, 3, 3))],
+    ),
+    "the same, few features packed": (
+        {"PACKED_SUMS": NEVER},
+        [(F, (16, 3, 8)), (F, (64, 3, 24))],
+    ),
+    "the same, but not if rows evict each other": (
+        {"SMALL_EVICT": NEVER},
+        [(I, (1, 1024, 64)), (I, (1, 512, 128))],
+    ),
+    "short rows (`short.py`)": (
+        {"SHORT_ROW": 0},
+        [(F, (1, 24, 32)), (F, (8, 32, 32)), (F, (4, 8, 4))],
+    ),
+    "few rows, by columns (`gemv.py`)": (
+        {"DOT_ROWS": 0},
+        [(F, (1, 1000, 1000)), (F, (8, 1024, 1024))],
+    ),
+    "the same, two sides staggered": (
+        {"STAGGER": 0},
+        [(F, (1, 1000, 1000)), (F, (1, 1024, 1024))],
+    ),
+    "the same, rows prefetched in runs": (
+        {"LONG_ROW": NEVER},
+        [(F, (1, 3000, 3000)), (F, (1, 4096, 4096))],
+    ),
+    "few rows, by rows (`gemv.py`)": (
+        {"FEW_ROWS": 0, "MORE_ROWS": 0},
+        [(I, (1, 1024, 1024)), (I, (2, 4096, 4096))],
+    ),
+    "the same, for up to eight from memory": (
+        {"MORE_ROWS": 0},
+        [(I, (4, 4096, 11008)), (I, (8, 4096, 6000))],
+    ),
+    "pairs of leaves (`leaf_pairs.py`)": (
+        {"EVICT": NEVER},
+        [(F, (1, 1024, 1024)), (F, (1, 2048, 2048))],
+    ),
+    "by the transpose (`transposed.py`)": (
+        {"TRANSPOSED_ROW": 0},
+        [(F, (32, 256, 256)), (F, (64, 784, 256))],
+    ),
+    "few terms: C in L2": (
+        {"FEW_TERMS": 0},
+        [(W, (4, 4096, 11008)), (W, (16, 2048, 2048))],
+    ),
+    "C's panels aligned": (
+        {"ALIGNED_C": NEVER},
+        [(I, (200000, 64, 10)), (F, (100000, 16, 96))],
+    ),
+    "tiles taller than A": (
+        {"TALL_PANELS": NEVER},
+        [(I, (7, 1024, 1024)), (I, (5, 1000, 1000))],
+    ),
+    "tiles of A prefetched": (
+        {"PREFETCH_TILES": NEVER},
+        [(F, (200000, 64, 10)), (F, (1000000, 16, 16))],
+    ),
+    "A packed": (
+        {"PACK_A_PANELS": NEVER, "PACK_A_PANELS_EVICT": NEVER},
+        [(W, (512, 768, 3072)), (F, (512, 2048, 512))],
+    ),
+}
+DTYPES = ("float32", "float64")
+ROUNDS = 5
+#: Seconds of each measurement, at least.
+SECONDS = 0.1
+
+
+def cells_of(name):
+    return [(call, shape, dtype) for call, shape in PATHS[name][1] for dtype in DTYPES]
+
+
+def time_cells(name: str) -> list[float]:
+    """The least seconds of each of a path's cells, in this process, on one thread."""
+    import numpy as np
+    from numba import njit
+
+    from numba_linear import forward, grad_input, grad_weight
+
+    @njit
+    def forwards(count, x, w, g, out):
+        for _ in range(count):
+            forward(x, w, None, out)
+
+    @njit
+    def grad_inputs(count, x, w, g, out):
+        for _ in range(count):
+            grad_input(g, w, out)
+
+    @njit
+    def grad_weights(count, x, w, g, out):
+        for _ in range(count):
+            grad_weight(g, x, "sum", out)
+
+    times = []
+    for operation, (samples, n, m), dtype in cells_of(name):
+        x, g, w = (np.ones(s, dtype) for s in ((samples, n), (samples, m), (m, n)))
+        calls, like = {F: (forwards, g), I: (grad_inputs, x), W: (grad_weights, w)}[operation]
+        out = np.empty_like(like)
+        count = max(1, 1_000_000 // (samples * n * m))
+        calls(count, x, w, g, out)
+        least, end = math.inf, perf_counter() + SECONDS
+        while least == math.inf or perf_counter() < end:
+            start = perf_counter()
+            calls(count, x, w, g, out)
+            least = min(least, (perf_counter() - start) / count)
+        times.append(least)
+    return times
+
+
+def run(name: str, without: bool, cache: Path) -> list[float]:
+    """The times of a new process, with the path or without it."""
+    changed = json.dumps(PATHS[name][0] if without else {})
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'cpu'}"
+    done = subprocess.run(
+        [sys.executable, __file__, name, changed],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def measure() -> None:
+    from common import facts, write
+
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, name in enumerate(PATHS):
+            caches = Path(folder) / "whole", Path(folder) / str(i)
+            rounds = [
+                (run(name, True, caches[1]), run(name, False, caches[0])) for _ in range(ROUNDS)
+            ]
+            for cell, without, whole in zip(
+                cells_of(name),
+                zip(*(r[0] for r in rounds), strict=True),
+                zip(*(r[1] for r in rounds), strict=True),
+                strict=True,
+            ):
+                ratios = sorted(a / b for a, b in zip(without, whole, strict=True))
+                measured.append(
+                    {
+                        "path": name,
+                        "cell": cell,
+                        "without": min(without),
+                        "with": min(whole),
+                        "ratio": statistics.median(ratios),
+                        "ratios": [ratios[1], ratios[-2]],  # without the least and the most
+                    }
+                )
+    write("paths", {"facts": facts(), "rounds": ROUNDS, "cells": measured})
+
+
+def time_of(seconds: float) -> str:
+    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if seconds * scale < 1000:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def table(measured) -> str:
+    lines = [
+        "| path | shape | float32: without, with | ratio | float64: without, with | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    cells = measured["cells"]
+    former = None
+    for single, double in zip(cells[::2], cells[1::2], strict=True):
+        operation, shape, _ = single["cell"]
+        name = single["path"] if single["path"] != former else ""
+        former = single["path"]
+        row = f"| {name} | ({', '.join(map(str, shape))}) {operation}"
+        for cell in (single, double):
+            row += f" | {time_of(cell['without'])}, {time_of(cell['with'])}"
+            row += f" | {cell['ratios'][0]:.2f} to {cell['ratios'][1]:.2f}"
+        lines.append(f"{row} |")
+    return "\n".join(lines)
+
+
+def words() -> dict[str, str]:
+    """What the notebook says of it."""
+    from common import machine, read
+
+    measured = read("paths")
+    return {"paths": table(measured), "paths_machine": machine(measured["facts"])}
+
+
+if __name__ == "__main__":
+    import tuned
+
+    tuned.install(json.loads(sys.argv[2]))
+    print(json.dumps(time_cells(sys.argv[1])))
