@@ -194,9 +194,10 @@ def by_outer(tiling, problem):
 @inlined
 def by_row_pairs(problem):
     """Whether C is so small that one of its rows, or columns, does not hide the latency of a
-    multiply-add."""
+    multiply-add. Two columns of more than two rows are quicker one by one."""
     rows, cols = problem.rows, problem.cols
-    return 1 < rows < 8 and 1 < cols < 8 and problem.terms >= PAIR_TERMS
+    few = 1 < rows < 8 and 1 < cols < 8 and (cols > 2 or rows == 2)
+    return few and problem.terms >= PAIR_TERMS
 
 
 @inlined
@@ -268,7 +269,7 @@ def blocks_for(tiling, problem):
     block_rows = rows
     if rows * a_term > a_bytes(tiling):
         block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
-    if terms <= FEW_TERMS and rows * cols * size > a_bytes(tiling):
+    if terms <= FEW_TERMS and rows * cols * size > b_bytes(tiling):
         fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
         block_rows = min(block_rows, max(most_rows, fit))
 

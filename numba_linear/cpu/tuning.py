@@ -26,9 +26,10 @@ BLOCK_LEAVES_BYTES = 16
 #: A's block takes 3/8 of L2, and B's panels half of L3, up to B_MOST bytes.
 A_SHARE, B_SHARE, B_MOST = (3, 8), (1, 2), 24 << 20
 
-#: With at most FEW_TERMS terms, writing C is most of the work. C's rows are then finished block by
-#: block while they are in L2: (4, 4096, 11008) grad_weight takes 44 ms instead of 134.
-FEW_TERMS = 64
+#: With at most FEW_TERMS terms, writing C is most of the work. If C exceeds B's share of L3, its
+#: rows are finished block by block while they are in L2: (4, 4096, 11008) grad_weight in float64
+#: takes 29 ms instead of 47.
+FEW_TERMS = 32
 
 #: The panels of a C larger than this are aligned, so that each cache line is written once. This
 #: computes up to a panel more: (200000, 64, 10) grad_input takes 13 ms instead of 24.
@@ -103,9 +104,9 @@ LONG_ROW = 8 << 10
 WAYS, EVICT = 8, 4096
 
 #: Use `gemv_rows` for up to 2 rows of A if B's columns are contiguous: (2, 4096, 4096) grad_input
-#: takes 7.1 ms instead of 9.5 in float64. Use it for up to 8 if B is 65 MiB or more and so comes
-#: from memory: (4, 4096, 11008) takes 29 ms instead of 49.
-FEW_ROWS, MORE_ROWS, MORE_ROWS_BYTES = 2, 8, 65 << 20
+#: takes 5.5 ms instead of 10.7 in float64. Use it for up to 4 if B is 65 MiB or more and so comes
+#: from memory: (4, 4096, 11008) takes 21 ms instead of 28, but eight rows take longer.
+FEW_ROWS, MORE_ROWS, MORE_ROWS_BYTES = 2, 4, 65 << 20
 
 #: Bytes of C's row that `gemv_rows` keeps in L1. It prefetches a B of at least twice the size that
 #: B's panels may have: (1, 4096, 4096) takes 2.4 ms instead of 2.8.
@@ -132,7 +133,7 @@ FEW_WORK, VECTOR_WORK = 1000, 140000
 SMALL_PACKED, PACKED_SUMS = 16384, 8
 
 #: Terms from which a C of up to 7 × 7 is summed two rows at a time: (64, 2, 2) grad_weight takes
-#: 75 ns instead of 111.
+#: 71 ns instead of 103.
 PAIR_TERMS = 6
 
 #: If B's row stride is a multiple of this and its rows overflow the L1 sets that they share, fewer

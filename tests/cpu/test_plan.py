@@ -46,6 +46,7 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
+    MORE_ROWS,
     PACKED_SUMS,
     PAIR_TERMS,
     SHORT_ALONE,
@@ -122,7 +123,8 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_INPUT, 16, VECTOR_WORK // 256 // 16 + 1, 254, TILES),
         (GRAD_INPUT, FEW_ROWS, 1000, 1000, ROWS),
         (GRAD_INPUT, FEW_ROWS + 1, 1000, 1000, TILES),
-        (GRAD_INPUT, 8, 12000, 6000, ROWS),
+        (GRAD_INPUT, MORE_ROWS, 12000, 6000, ROWS),
+        (GRAD_INPUT, MORE_ROWS + 1, 12000, 6000, TILES),
         (GRAD_WEIGHT, 1, 100, 100, OUTER),
         (GRAD_WEIGHT, 1, 1000, 1000, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
@@ -249,6 +251,9 @@ def test_a_small_c_by_pairs_of_rows(dtype):
     assert in_pairs(2, 2, PAIR_TERMS)
     assert in_pairs(7, 7, PAIR_TERMS)
     assert not in_pairs(2, 2, PAIR_TERMS - 1)
+    assert in_pairs(2, 3, 100)
+    assert in_pairs(3, 3, 100)
+    assert not in_pairs(3, 2, 100)
     assert not in_pairs(1, 7, 100)
     assert not in_pairs(7, 1, 100)
     assert not in_pairs(8, 2, 100)
