@@ -91,13 +91,16 @@ PATHS = {
     ),
 }
 DTYPES = ("float32", "float64")
+#: Planned in float32 alone.
+SINGLE = {"pairs of leaves (`leaf_pairs.py`)"}
 ROUNDS = 5
 #: Seconds of each measurement, at least.
 SECONDS = 0.1
 
 
 def cells_of(name):
-    return [(call, shape, dtype) for call, shape in PATHS[name][1] for dtype in DTYPES]
+    dtypes = DTYPES[:1] if name in SINGLE else DTYPES
+    return [(call, shape, dtype) for call, shape in PATHS[name][1] for dtype in dtypes]
 
 
 def time_cells(name: str) -> list[float]:
@@ -196,17 +199,18 @@ def table(measured) -> str:
         "| path | shape | float32: without, with | ratio | float64: without, with | ratio |",
         "|---|---|---|---|---|---|",
     ]
-    cells = measured["cells"]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in measured["cells"]:
+        operation, shape, dtype = cell["cell"]
+        low, high = cell["ratios"]
+        rows.setdefault((cell["path"], f"({', '.join(map(str, shape))}) {operation}"), {})[
+            dtype
+        ] = f"{time_of(cell['without'])}, {time_of(cell['with'])} | {low:.2f} to {high:.2f}"
     former = None
-    for single, double in zip(cells[::2], cells[1::2], strict=True):
-        operation, shape, _ = single["cell"]
-        name = single["path"] if single["path"] != former else ""
-        former = single["path"]
-        row = f"| {name} | ({', '.join(map(str, shape))}) {operation}"
-        for cell in (single, double):
-            row += f" | {time_of(cell['without'])}, {time_of(cell['with'])}"
-            row += f" | {cell['ratios'][0]:.2f} to {cell['ratios'][1]:.2f}"
-        lines.append(f"{row} |")
+    for (path, shape), found in rows.items():
+        texts = [found.get(dtype, "– | –") for dtype in DTYPES]
+        lines.append(f"| {path if path != former else ''} | {shape} | {' | '.join(texts)} |")
+        former = path
     return "\n".join(lines)
 
 
