@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 NEVER = 1 << 40
 FORWARD, INPUT, WEIGHT = "forward", "grad_input", "grad_weight"
 
-#: By path: the tunables that switch it off, and what is timed: operation, (K, n, m).
-PATHS = {
+#: By path: the tunables that switch it off, and what is timed: operation, (K, n, m), and the dtype
+#: if only one takes the path.
+PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
     "few multiply-adds (`small.py`)": (
         {"FEW_WORK": 0, "VECTOR_WORK": 0},
         [(FORWARD, (1, 8, 8)), (INPUT, (16, 64, 64)), (WEIGHT, (16, 8, 8))],
@@ -47,7 +48,7 @@ PATHS = {
     ),
     "the same, two sides staggered": (
         {"STAGGER": 0},
-        [(FORWARD, (1, 1040, 1040)), (FORWARD, (1, 1152, 1024))],
+        [(FORWARD, (1, 1000, 1000)), (FORWARD, (1, 1024, 1024), "float64")],
     ),
     "the same, rows prefetched in runs": (
         {"LONG_ROW": NEVER},
@@ -63,7 +64,7 @@ PATHS = {
     ),
     "pairs of leaves (`leaf_pairs.py`)": (
         {"EVICT": NEVER},
-        [(FORWARD, (1, 1024, 1024)), (FORWARD, (1, 2048, 2048))],
+        [(FORWARD, (1, 1024, 1024), "float32"), (FORWARD, (1, 2048, 2048), "float32")],
     ),
     "by the transpose (`transposed.py`)": (
         {"TRANSPOSED_ROW": 0},
@@ -91,16 +92,15 @@ PATHS = {
     ),
 }
 DTYPES = ("float32", "float64")
-#: Planned in float32 alone.
-SINGLE = {"pairs of leaves (`leaf_pairs.py`)"}
 ROUNDS = 5
 #: Seconds of each measurement, at least.
 SECONDS = 0.1
 
 
 def cells_of(name):
-    dtypes = DTYPES[:1] if name in SINGLE else DTYPES
-    return [(call, shape, dtype) for call, shape in PATHS[name][1] for dtype in dtypes]
+    return [
+        (call, shape, dtype) for call, shape, *only in PATHS[name][1] for dtype in only or DTYPES
+    ]
 
 
 def time_cells(name: str) -> list[float]:
