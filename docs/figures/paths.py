@@ -1,6 +1,6 @@
 """What each special path of the engine brings: times without it and with it.
 
-On a quiet machine, `python docs/figures/measure.py paths` measures in eight minutes and writes
+On a quiet machine, `python docs/figures/measure.py paths` measures in twelve minutes and writes
 `paths.json`, which the engineers' notebook shows. Each path is switched off by its tunables, in a
 process of its own, as `tests/cpu/tuned.py` does; the two processes take turns.
 """
@@ -8,7 +8,6 @@ process of its own, as `tests/cpu/tuned.py` does; the two processes take turns.
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -180,7 +179,6 @@ def measure() -> None:
                         "cell": cell,
                         "without": min(without),
                         "with": min(whole),
-                        "ratio": statistics.median(ratios),
                         "ratios": [ratios[1], ratios[-2]],  # without the least and the most
                     }
                 )

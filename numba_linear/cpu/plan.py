@@ -123,10 +123,9 @@ def small_path(tiling, problem):
 def by_vectors(tiling, problem):
     """Whether C's columns are contiguous and fill 128 bits, and B's columns are contiguous too; or
     its terms, if there are so many sums that it pays to transpose them."""
-    _, b, c, rows, cols, terms, epilogue = problem
+    _, b, _, rows, cols, terms, _ = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    least = columns_of(short_vectors(tiling, 1, 16))
-    if c.col != size or cols < least or (epilogue.bias and epilogue.step != size):
+    if is_strided(tiling, problem) or cols < columns_of(short_vectors(tiling, 1, 16)):
         return False
     if b.row == size:
         evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
