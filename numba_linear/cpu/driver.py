@@ -27,7 +27,7 @@ from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import tiles, tiles_onward
 from numba_linear.cpu.pack import pack_a, pack_b
 from numba_linear.cpu.plan import blocks_for, panel_of, tile_count, tile_height
-from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Problem, Window
+from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Problem, Sweep, Window
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import PREFETCH_BYTES, PREFETCH_TERMS, PREFETCH_TILES, STACK
 from numba_linear.jit.compiler import INLINED, inlined
@@ -76,11 +76,22 @@ def loops(tiling, problem, onward):
                 a_part = from_number(a, first_row, q * LEAF)
                 if blocks.a_pack:
                     pack_a(tiling, a_part, some_rows, tall, steps, a_packed)
+                ntiles = (some_rows + rows_of(tiling) - 1) // rows_of(tiling)
+                shares = ntiles * (end_panel - first_panel)
+                share = columns_of(tiling) * size // ntiles if blocks.keep else 0
+                next_a = Sweep(from_number(a, first_row, end * LEAF).at, 0)
+                next_b = Sweep(from_number(b, 0, end * LEAF).at, 0)
+                if not blocks.a_pack and a.row == size and end < leaves:
+                    next_a = Sweep(next_a.at, lines_ahead(some_rows * size, a.col, steps, shares))
+                if b.row == size and end < leaves and (not blocks.keep or first_row == 0):
+                    next_b = Sweep(next_b.at, lines_ahead(cols * size, b.col, steps, shares))
                 for index in range(first_panel, end_panel):  # 2: a panel of B, for L1
                     panel = panel_of(tiling, cols, blocks, index)
                     b_part = from_number(b, panel.column, q * LEAF)
+                    before = (index - first_panel) * ntiles
+                    sweeps = advanced(next_a, before), advanced(next_b, before)
                     if blocks.b_direct:
-                        ahead = ahead_in_place(tiling, b_part, panel.width, rows)
+                        ahead = ahead_in_place(tiling, b_part, panel.width, rows, sweeps)
                     else:
                         packed = b_packed
                         if blocks.keep:
@@ -88,11 +99,9 @@ def loops(tiling, problem, onward):
                             packed += q * LEAF * panel.width * size
                         if not blocks.keep or first_row == 0:
                             pack_b(tiling, b_part, panel.cols, steps, panel.width, packed)
-                        soon = from_number(b, panel.column, end * LEAF).at
-                        if blocks.keep:
-                            soon = packed + blocks.panel_bytes
+                        soon = packed + blocks.panel_bytes
                         b_part = Matrix(packed, size, panel.width * size)
-                        ahead = Prefetch(soon, 16, 16 * steps, 0)
+                        ahead = Prefetch(soon, share, share * steps, 0, *sweeps)
                     bias = epilogue.bias + panel.column * size if epilogue.bias else 0
                     if bias and panel.cols < panel.width:
                         store(load_part(vectors(tiling), bias, panel.cols), bias_row, 0)
@@ -129,7 +138,7 @@ def tiles_of_panel(
     narrow = panel.width < columns_of(tiling)
     terms, begin, end, partials, kept, kept_tile, low = leaves
     steps = min(terms, end * LEAF) - begin * LEAF
-    ahead_at, ahead_step, ahead_tile, _ = ahead
+    ahead_at, ahead_step, ahead_tile, _, next_a, next_b = ahead
     far = PREFETCH_TILES * rows_of(tiling)
     many = not a_packed and a.col == size and rows >= 2 * far
     row = 0
@@ -164,10 +173,11 @@ def tiles_of_panel(
             Leaves(terms, begin, end, partials, kept, kept_tile, low),
             bias,
             divisor,
-            Prefetch(ahead_at, ahead_step, ahead_tile, c_ahead),
+            Prefetch(ahead_at, ahead_step, ahead_tile, c_ahead, next_a, next_b),
             onward,
         )
         ahead_at += count * ahead_tile
+        next_a, next_b = advanced(next_a, count), advanced(next_b, count)
         kept += count * kept_tile
         row += count * height
 
@@ -189,7 +199,22 @@ def _of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divis
 
 
 @inlined
-def ahead_in_place(tiling, b, width, rows):
+def advanced(sweep, tiles):
+    """What is left to prefetch after a number of tiles."""
+    return Sweep(sweep.at + tiles * sweep.lines * LINE, sweep.lines)
+
+
+@inlined
+def lines_ahead(across, step, terms, shares):
+    """Cache lines of the next block in each share. `across` bytes of each term are taken; if these are less than half,
+    none are prefetched."""
+    if step <= 0 or step > 2 * across:
+        return 0
+    return terms * step // (LINE * shares) + 1
+
+
+@inlined
+def ahead_in_place(tiling, b, width, rows, sweeps):
     """Prefetch plan for a B that is read in place.
 
     Of several tiles, the first prefetches the first lines of each term to the right of the panel,
@@ -201,7 +226,7 @@ def ahead_in_place(tiling, b, width, rows):
         at = b.at + max(PREFETCH_TERMS, PREFETCH_BYTES // max(1, abs(b.col))) * b.col
         if (b.at | b.col) % LINE:
             at += LINE
-    return Prefetch(at, b.col, min(LINE, (rows - 1) // rows_of(tiling) * LINE), 0)
+    return Prefetch(at, b.col, min(LINE, (rows - 1) // rows_of(tiling) * LINE), 0, *sweeps)
 
 
 class Workspace(NamedTuple):

@@ -65,6 +65,12 @@ def chain_of(acc, terms, a, a_row, a_col, b, b_col, soon, step):
     return by_registers if instructions() == "aarch64" else one_by_one
 
 
+@inlined
+def prefetch_lines(sweep, t):
+    for i in range(t * sweep.lines, (t + 1) * sweep.lines):
+        prefetch(sweep.at + i * LINE)
+
+
 @resident
 def tiles(
     shape,
@@ -105,6 +111,8 @@ def tiles(
     kept -= low * fragment_bytes(shape)
     for t in range(count):
         at, bt, soon = a.at + t * a_tile, b.at, ahead.at + t * ahead.tile
+        prefetch_lines(ahead.next_a, t)
+        prefetch_lines(ahead.next_b, t)
         if ahead.c:
             prefetch_rows(shape, c.at + t * rows_of(shape) * c.row + ahead.c, c.row)
         for q in range(begin, end):

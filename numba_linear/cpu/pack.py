@@ -23,6 +23,7 @@ from numba_linear.cpu.fragment import (
     load_few_columns,
     load_part,
     load_terms,
+    prefetch,
     put,
     store,
     terms_of,
@@ -102,6 +103,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                         source += a.row
             elif a.row == size:
                 for p in range(begin, min(terms, begin + PACK_TERMS)):
+                    prefetch(source + (p + PACK_TERMS) * a.col)
                     for j in range(0, height, lanes):
                         numbers = load_part(
                             vector(tiling), source + p * a.col + j * size, inside - j

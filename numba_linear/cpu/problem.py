@@ -52,8 +52,16 @@ class Leaves(NamedTuple):
     low: int
 
 
+class Sweep(NamedTuple):
+    """Memory to prefetch in pieces, a few cache lines per tile."""
+
+    at: int
+    lines: int
+
+
 class Prefetch(NamedTuple):
-    """What a tile prefetches: two cache lines per term, and a line of each of C's rows.
+    """What a tile prefetches: two cache lines per term, a line of each of C's rows, and of A and B
+    what the next block of terms takes.
 
     The first term's lines are at `at`, the next term's `step` bytes further, and the next tile's
     `tile` bytes. C's lines are `c` bytes after the tile's own; 0 for none.
@@ -63,6 +71,8 @@ class Prefetch(NamedTuple):
     step: int
     tile: int
     c: int
+    next_a: Sweep
+    next_b: Sweep
 
 
 class Window(NamedTuple):
