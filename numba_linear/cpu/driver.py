@@ -81,7 +81,7 @@ def loops(tiling, problem, onward):
                 share = columns_of(tiling) * size // ntiles if blocks.keep else 0
                 next_a = Sweep(from_number(a, first_row, end * LEAF).at, 0)
                 next_b = Sweep(from_number(b, 0, end * LEAF).at, 0)
-                if not blocks.a_pack and a.row == size and end < leaves:
+                if a.row == size and end < leaves:
                     next_a = Sweep(next_a.at, lines_ahead(some_rows * size, a.col, steps, shares))
                 if b.row == size and end < leaves and (not blocks.keep or first_row == 0):
                     next_b = Sweep(next_b.at, lines_ahead(cols * size, b.col, steps, shares))

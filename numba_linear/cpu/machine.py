@@ -10,6 +10,7 @@ from numba_linear.cpu.caches import cache_sizes
 from numba_linear.cpu.fragment import AARCH64, Shape, constant_word
 from numba_linear.cpu.tuning import (
     A_SHARE,
+    APART_TERMS,
     B_MOST,
     B_SHARE,
     BLOCK_LEAVES_BYTES,
@@ -102,6 +103,7 @@ block_leaves = constant_word(lambda tiling: tiling.block_leaves)
 block_levels = constant_word(lambda tiling: tiling.block_leaves.bit_length() - 1)
 a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
+apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
 least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 

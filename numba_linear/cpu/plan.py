@@ -12,6 +12,7 @@ from numba_linear.cpu.machine import (
     LINE,
     PAGE,
     a_bytes,
+    apart_terms,
     b_bytes,
     block_leaves,
     block_levels,
@@ -24,7 +25,6 @@ from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import (
     ALIGNED_C,
     APART_ROWS,
-    APART_TERMS,
     DIRECT_TILES,
     DIRECT_TILES_ALIGNED,
     DOT_ROWS,
@@ -255,11 +255,11 @@ def blocks_for(tiling, problem):
     a, b, c, rows, cols, terms, _ = problem
     size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
     least, leaves = least_height(tiling), leaf_count(terms)
-    apart = a.row >= APART_ROWS if a.col == size else a.col >= APART_TERMS or a.row != size
+    apart = a.row >= APART_ROWS if a.col == size else a.col >= apart_terms(tiling) or a.row != size
 
     # A's block fits L2. If all of A fits, skip the divisions, which are slow.
     block, low = block_leaves(tiling), block_levels(tiling)
-    if a.row == size and not apart:
+    if a.row == size and rows * LEAF * size <= 2 * a_bytes(tiling):
         # A is read in place: a block's terms of A and B together fit L2
         while block > 1 and block * LEAF * (a.col + b.col) > a_bytes(tiling):
             block, low = block // 2, low - 1

@@ -56,7 +56,7 @@ PACKED = {
     "FEW_TERMS": ALWAYS,
     "ALIGNED_C": NEVER,
     "APART_ROWS": NEVER,
-    "APART_TERMS": NEVER,
+    "APART_TERMS": dict.fromkeys(("avx512", "avx2", "baseline", "aarch64"), NEVER),
     "PACK_A_PANELS": NEVER,
     "PACK_A_PANELS_EVICT": NEVER,
     "DIRECT_TILES": NEVER,
