@@ -22,7 +22,7 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import LINE, heights, least_height, tile_shape, vectors
+from numba_linear.cpu.machine import LINE, a_bytes, heights, least_height, tile_shape, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import tiles, tiles_onward
 from numba_linear.cpu.pack import pack_a, pack_b
@@ -82,9 +82,9 @@ def loops(tiling, problem, onward):
                 next_a = Sweep(from_number(a, first_row, end * LEAF).at, 0)
                 next_b = Sweep(from_number(b, 0, end * LEAF).at, 0)
                 if a.row == size and end < leaves:
-                    next_a = Sweep(next_a.at, lines_ahead(some_rows * size, a.col, steps, shares))
+                    next_a = Sweep(next_a.at, lines_ahead(tiling, some_rows * size, a.col, steps, shares))
                 if b.row == size and end < leaves and (not blocks.keep or first_row == 0):
-                    next_b = Sweep(next_b.at, lines_ahead(cols * size, b.col, steps, shares))
+                    next_b = Sweep(next_b.at, lines_ahead(tiling, cols * size, b.col, steps, shares))
                 for index in range(first_panel, end_panel):  # 2: a panel of B, for L1
                     panel = panel_of(tiling, cols, blocks, index)
                     b_part = from_number(b, panel.column, q * LEAF)
@@ -205,10 +205,10 @@ def advanced(sweep, tiles):
 
 
 @inlined
-def lines_ahead(across, step, terms, shares):
+def lines_ahead(tiling, across, step, terms, shares):
     """Cache lines of the next block in each share. `across` bytes of each term are taken; if these are less than half,
     none are prefetched."""
-    if step <= 0 or step > 2 * across:
+    if step <= 0 or step > 2 * across or terms * step > 2 * a_bytes(tiling):
         return 0
     return terms * step // (LINE * shares) + 1
 
