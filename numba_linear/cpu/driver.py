@@ -22,11 +22,11 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import LINE, a_bytes, heights, least_height, tile_shape, vectors
+from numba_linear.cpu.machine import LINE, heights, least_height, tile_shape, vectors
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import tiles, tiles_onward
 from numba_linear.cpu.pack import pack_a, pack_b
-from numba_linear.cpu.plan import blocks_for, panel_of, tile_count, tile_height
+from numba_linear.cpu.plan import blocks_for, panel_of, sweep_for, tile_count, tile_height
 from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Problem, Sweep, Window
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import PREFETCH_BYTES, PREFETCH_TERMS, PREFETCH_TILES, STACK
@@ -76,20 +76,21 @@ def loops(tiling, problem, onward):
                 a_part = from_number(a, first_row, q * LEAF)
                 if blocks.a_pack:
                     pack_a(tiling, a_part, some_rows, tall, steps, a_packed)
-                ntiles = (some_rows + rows_of(tiling) - 1) // rows_of(tiling)
-                shares = ntiles * (end_panel - first_panel)
-                share = columns_of(tiling) * size // ntiles if blocks.keep else 0
-                next_a = Sweep(from_number(a, first_row, end * LEAF).at, 0)
-                next_b = Sweep(from_number(b, 0, end * LEAF).at, 0)
-                if a.row == size and end < leaves:
-                    next_a = Sweep(next_a.at, lines_ahead(tiling, some_rows * size, a.col, steps, shares))
-                if b.row == size and end < leaves and (not blocks.keep or first_row == 0):
-                    next_b = Sweep(next_b.at, lines_ahead(tiling, cols * size, b.col, steps, shares))
+                most = rows_of(tiling)
+                per_panel = (some_rows + most - 1) // most
+                shares = per_panel * (end_panel - first_panel)
+                next_a, next_b = Sweep(0, 0), Sweep(0, 0)
+                if end < leaves:
+                    a_next = from_number(a, first_row, end * LEAF)
+                    next_a = sweep_for(tiling, a_next, some_rows, steps, shares)
+                    if not blocks.keep or first_row == 0:
+                        b_next = from_number(b, 0, end * LEAF)
+                        next_b = sweep_for(tiling, b_next, cols, steps, shares)
                 for index in range(first_panel, end_panel):  # 2: a panel of B, for L1
                     panel = panel_of(tiling, cols, blocks, index)
                     b_part = from_number(b, panel.column, q * LEAF)
-                    before = (index - first_panel) * ntiles
-                    sweeps = advanced(next_a, before), advanced(next_b, before)
+                    before = (index - first_panel) * per_panel
+                    sweeps = after(next_a, before), after(next_b, before)
                     if blocks.b_direct:
                         ahead = ahead_in_place(tiling, b_part, panel.width, rows, sweeps)
                     else:
@@ -99,9 +100,11 @@ def loops(tiling, problem, onward):
                             packed += q * LEAF * panel.width * size
                         if not blocks.keep or first_row == 0:
                             pack_b(tiling, b_part, panel.cols, steps, panel.width, packed)
-                        soon = packed + blocks.panel_bytes
+                        soon, step = packed + blocks.panel_bytes, 0
+                        if blocks.keep:  # each tile prefetches a part of the next packed panel
+                            step = panel.width * size // per_panel
                         b_part = Matrix(packed, size, panel.width * size)
-                        ahead = Prefetch(soon, share, share * steps, 0, *sweeps)
+                        ahead = Prefetch(soon, step, step * steps, 0, *sweeps)
                     bias = epilogue.bias + panel.column * size if epilogue.bias else 0
                     if bias and panel.cols < panel.width:
                         store(load_part(vectors(tiling), bias, panel.cols), bias_row, 0)
@@ -177,7 +180,7 @@ def tiles_of_panel(
             onward,
         )
         ahead_at += count * ahead_tile
-        next_a, next_b = advanced(next_a, count), advanced(next_b, count)
+        next_a, next_b = after(next_a, count), after(next_b, count)
         kept += count * kept_tile
         row += count * height
 
@@ -199,18 +202,9 @@ def _of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divis
 
 
 @inlined
-def advanced(sweep, tiles):
-    """What is left to prefetch after a number of tiles."""
+def after(sweep, tiles):
+    """What the tiles after these prefetch."""
     return Sweep(sweep.at + tiles * sweep.lines * LINE, sweep.lines)
-
-
-@inlined
-def lines_ahead(tiling, across, step, terms, shares):
-    """Cache lines of the next block in each share. `across` bytes of each term are taken; if these are less than half,
-    none are prefetched."""
-    if step <= 0 or step > 2 * across or terms * step > 2 * a_bytes(tiling):
-        return 0
-    return terms * step // (LINE * shares) + 1
 
 
 @inlined

@@ -21,6 +21,7 @@ from numba_linear.cpu.machine import (
     short_vectors,
     stripe,
 )
+from numba_linear.cpu.problem import Sweep
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import (
     ALIGNED_C,
@@ -334,6 +335,16 @@ def blocks_for(tiling, problem):
         a_pack,
         tall,
     )
+
+
+@inlined
+def sweep_for(tiling, m, numbers, terms, shares):
+    """What to prefetch of the next block of terms, in equal shares: nothing if a term's numbers
+    are apart, if less than half of what lies between would be used, or if L2 has no room."""
+    size = item_bytes(tiling)
+    if m.row != size or not 0 < m.col <= 2 * numbers * size or terms * m.col > 2 * a_bytes(tiling):
+        return Sweep(0, 0)
+    return Sweep(m.at, terms * m.col // (LINE * shares) + 1)
 
 
 @inlined
