@@ -22,7 +22,14 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import LINE, heights, least_height, tile_shape, vectors
+from numba_linear.cpu.machine import (
+    LINE,
+    heights,
+    least_height,
+    prefetch_row,
+    tile_shape,
+    vectors,
+)
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import tiles, tiles_onward
 from numba_linear.cpu.pack import pack_a, pack_b
@@ -144,6 +151,7 @@ def tiles_of_panel(
     ahead_at, ahead_step, ahead_tile, _, next_a, next_b = ahead
     far = PREFETCH_TILES * rows_of(tiling)
     many = not a_packed and a.col == size and rows >= 2 * far
+    many = many and max(a.row, c.row) >= prefetch_row(tiling)
     row = 0
     while row < rows:
         left = rows - row

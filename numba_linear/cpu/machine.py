@@ -16,6 +16,7 @@ from numba_linear.cpu.tuning import (
     BLOCK_LEAVES_BYTES,
     DOT_COLUMNS,
     HEIGHTS,
+    PREFETCH_ROW,
     TILE,
 )
 from numba_linear.jit.private import target
@@ -104,6 +105,7 @@ block_levels = constant_word(lambda tiling: tiling.block_leaves.bit_length() - 1
 a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
+prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
 least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 

@@ -282,13 +282,16 @@ def blocks_for(tiling, problem):
     # Peel `lead` columns so that the later panels are aligned in a direct B, or else in C. This
     # adds up to one panel: it pays for a direct B of many panels, or where writing C is much of
     # the work.
-    vector_bytes = most_columns // 2 * size
+    row = b.col if b_direct else c.row
     lead, edge = 0, b.at if b_direct else c.at
     writes = not b_direct and cols >= 2 * most_columns and rows * abs(c.row) > ALIGNED_C
     many = b_direct and cols >= 8 * most_columns
     worth = many or (writes and terms * most_columns <= 8 * cols)
-    if worth and (b.col if b_direct else c.row) % vector_bytes == 0:
-        lead = -edge % vector_bytes // size
+    grain = min(LINE, most_columns * size)  # at best each cache line belongs to one panel
+    if row % grain != 0:
+        grain = most_columns // 2 * size
+    if worth and row % grain == 0:
+        lead = -edge % grain // size
     panels = (cols - lead + most_columns - 1) // most_columns + min(lead, 1)
 
     # B's panels stay in L3 for all blocks of rows if all their terms fit; else each block packs.

@@ -36,8 +36,8 @@ FEW_TERMS = 32
 ALIGNED_C = 32 << 10
 
 #: Stride of A's rows, and of its terms, from which A is packed: they evict each other, or miss the
-#: TLB. A lower tile also takes less of each cache line of a term's rows: with AVX2 (20000, 400, 400)
-#: grad_weight in float32 runs at 95 GFLOP/s instead of 85.
+#: TLB. A lower tile also takes less of each cache line: with AVX2 (20000, 400, 400) grad_weight in
+#: float32 runs at 95 GFLOP/s instead of 85.
 APART_ROWS = 4096
 APART_TERMS = {"avx512": 2048, "avx2": 512, "baseline": 512, "aarch64": 2048}
 
@@ -67,9 +67,11 @@ STACK = 16 << 10
 #: grad_weight takes 8.3 ms instead of 10.6.
 PREFETCH_TERMS, PREFETCH_BYTES = 16, 1 << 14
 
-#: Prefetch distance, in tiles, for many rows of A that are read in place: in float64
-#: (1000000, 16, 16) takes 5.7 ms instead of 13.3, and (200000, 64, 10) 7.7 instead of 20.
+#: Prefetch distance, in tiles, for many rows of A that are read in place: (200000, 64, 10) forward
+#: in float64 takes 7.7 ms instead of 20. If neither A's nor C's row stride is as large as
+#: PREFETCH_ROW, the processor does better alone: (1000000, 16, 16) takes 12 ms instead of 15.
 PREFETCH_TILES = 8
+PREFETCH_ROW = {"avx512": 256, "avx2": 128, "baseline": 128, "aarch64": 128}
 
 # --- One row of C, and a few --------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numba_linear.cpu.fragment import columns_of
-from numba_linear.cpu.machine import heights, tiling_of, vector_bytes
+from numba_linear.cpu.fragment import columns_of, row_bytes
+from numba_linear.cpu.machine import LINE, heights, tiling_of, vector_bytes, vectors
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
     COLUMNS,
@@ -34,6 +34,7 @@ from numba_linear.cpu.plan import (
     path_of,
     path_of_rows,
     splits_k,
+    sweep_for,
     terms_of_part,
     threads_pay,
     tile_count,
@@ -320,6 +321,48 @@ def test_what_is_packed():
     assert not blocks(like, GRAD_INPUT, 1000, 100, 1000).a_pack
     few = blocks(like, GRAD_INPUT, 8, 1000, 1000)
     assert few.b_direct and not few.keep
+
+
+@njit
+def blocks_at(like, K, n, m, at):
+    """The blocks of grad_input, whose result is at an address."""
+    a, b, c, rows, cols, terms, epilogue = problem_of(like.itemsize, GRAD_INPUT, K, n, m)
+    problem = Problem(a, b, Matrix(at, c.row, c.col), rows, cols, terms, epilogue)
+    return blocks_for(tiling_of(like), problem)
+
+
+@njit
+def panel_bytes(like):
+    return row_bytes(vectors(tiling_of(like)))
+
+
+@pytest.mark.parametrize("at", [0, 16, 32, 48])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_panels_of_a_large_c_share_no_cache_line(dtype, at):
+    like = np.empty(0, dtype)
+    lead = blocks_at(like, 200000, 64, 10, at).lead
+    line = min(LINE, panel_bytes(like))  # 128-bit vectors fill half a line
+    assert (at + lead * like.itemsize) % line == 0
+    assert 0 <= lead * like.itemsize < line
+
+
+@njit
+def swept(like, matrix, numbers, terms, shares):
+    return sweep_for(tiling_of(like), matrix, numbers, terms, shares)
+
+
+def test_the_next_block_is_prefetched_in_shares():
+    like = np.empty(0, np.float64)
+    sweep = swept(like, Matrix(4096, 8, 800), 100, 256, 100)
+    assert sweep.at == 4096
+    assert 256 * 800 <= 100 * sweep.lines * LINE <= 256 * 800 + 100 * LINE
+    for matrix, numbers in (
+        (Matrix(4096, 800, 8), 100),  # a term's numbers are apart
+        (Matrix(4096, 8, 1608), 100),  # and here most of the memory between them is not used
+        (Matrix(4096, 8, -800), 100),
+        (Matrix(4096, 8, 1 << 20), 1 << 17),  # a block larger than L2
+    ):
+        assert swept(like, matrix, numbers, 256, 100).lines == 0
 
 
 @njit

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 
 ALWAYS, NEVER = 1 << 40, 0
+KINDS = "avx512", "avx2", "baseline", "aarch64"
 
 #: Every path wherever possible, and threads for every call.
 PATHS = {
@@ -56,7 +57,7 @@ PACKED = {
     "FEW_TERMS": ALWAYS,
     "ALIGNED_C": NEVER,
     "APART_ROWS": NEVER,
-    "APART_TERMS": dict.fromkeys(("avx512", "avx2", "baseline", "aarch64"), NEVER),
+    "APART_TERMS": dict.fromkeys(KINDS, NEVER),
     "PACK_A_PANELS": NEVER,
     "PACK_A_PANELS_EVICT": NEVER,
     "DIRECT_TILES": NEVER,
@@ -89,6 +90,7 @@ IN_PLACE = {
     "PREFETCH_TERMS": NEVER,
     "PREFETCH_BYTES": NEVER,
     "PREFETCH_TILES": 1,
+    "PREFETCH_ROW": dict.fromkeys(KINDS, NEVER),
     "STRIP_TERMS": 0,
 }
 SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
