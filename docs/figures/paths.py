@@ -83,7 +83,7 @@ PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
     ),
     "tiles of A prefetched": (
         {"PREFETCH_TILES": NEVER},
-        [(FORWARD, (200000, 64, 10)), (FORWARD, (1000000, 16, 16))],
+        [(FORWARD, (200000, 64, 10)), (FORWARD, (200000, 128, 10))],
     ),
     "A packed": (
         {"PACK_A_PANELS": NEVER, "PACK_A_PANELS_EVICT": NEVER},
