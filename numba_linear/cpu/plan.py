@@ -55,6 +55,7 @@ from numba_linear.cpu.tuning import (
     STRIP_BYTES,
     STRIP_FEW,
     STRIP_TERMS,
+    SWEEP_LINES,
     TALL_BYTES,
     TALL_PANELS,
     TRANSPOSED_B,
@@ -343,11 +344,13 @@ def blocks_for(tiling, problem):
 @inlined
 def sweep_for(tiling, m, numbers, terms, shares):
     """What to prefetch of the next block of terms, in equal shares: nothing if a term's numbers
-    are apart, if less than half of what lies between would be used, or if L2 has no room."""
+    are apart, if less than half of what lies between would be used, if L2 has no room, or if a
+    tile would wait for its share."""
     size = item_bytes(tiling)
     if m.row != size or not 0 < m.col <= 2 * numbers * size or terms * m.col > 2 * a_bytes(tiling):
         return Sweep(0, 0)
-    return Sweep(m.at, terms * m.col // (LINE * shares) + 1)
+    lines = terms * m.col // (LINE * shares) + 1
+    return Sweep(m.at, lines if lines <= SWEEP_LINES else 0)
 
 
 @inlined

@@ -20,7 +20,7 @@ from numba_linear.cpu.machine import column, short_vectors, tile
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
 from numba_linear.cpu.plan import OUTER, ROW_PAIRS, SHORT, VECTORS
-from numba_linear.cpu.problem import Problem, of_transpose
+from numba_linear.cpu.problem import Epilogue, Problem, of_transpose
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
 from numba_linear.jit.compiler import inlined
@@ -44,29 +44,49 @@ def contract_small(tiling, problem, path):
 
 @resident
 def contract_in_vectors(tiling, problem: Problem):
+    a, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    rows, cols = problem.rows, problem.cols
-    packed = 0 if problem.b.row == size else scratch(SMALL_PACKED)
+    packed = 0 if b.row == size else scratch(SMALL_PACKED)
     # eight rows of half vectors, if B need not be packed in squares that are wider
     in_place = not packed or (size == 4 and lanes >= 2 * columns_of(short_vectors(tiling, 1, 32)))
-    halves = cols != lanes and 2 * cols <= 3 * lanes and in_place
     by_eight = rows >= 8 and -rows % 8 * 4 <= rows
-    if rows < 4 and cols >= 2 * lanes:
-        in_vectors(tiling, tile(tiling, 1, 2), problem, packed)
-    elif rows < 4:
-        in_vectors(tiling, tile(tiling, 1, 1), problem, packed)
-    elif cols >= 2 * lanes:
-        in_vectors(tiling, tile(tiling, 4, 2), problem, packed)
-    elif 2 * cols < lanes and by_eight:
-        in_vectors(tiling, short_vectors(tiling, 8, 16), problem, packed)
-    elif 2 * cols < lanes:
-        in_vectors(tiling, short_vectors(tiling, 4, 16), problem, packed)
-    elif halves and by_eight:
-        in_vectors(tiling, tile(tiling, 8, -2), problem, packed)
-    elif cols >= lanes:
-        in_vectors(tiling, tile(tiling, 4, 1), problem, packed)
-    else:
-        in_vectors(tiling, tile(tiling, 4, -2), problem, packed)
+    first = 0
+    while first < cols:
+        some = part_in_vectors(lanes, rows, cols - first)
+        bias = epilogue.bias + first * size if epilogue.bias else 0
+        after = Epilogue(bias, epilogue.step, epilogue.divisor)
+        b_part, c_part = from_number(b, first, 0), from_number(c, 0, first)
+        part = Problem(a, b_part, c_part, rows, some, terms, after)
+        halves = some != lanes and 2 * some <= 3 * lanes and in_place
+        narrow = 2 * some < lanes and not (halves and packed)
+        if rows < 4 and cols >= 2 * lanes:
+            in_vectors(tiling, tile(tiling, 1, 2), part, packed)
+        elif rows < 4:
+            in_vectors(tiling, tile(tiling, 1, 1), part, packed)
+        elif some >= 2 * lanes:
+            in_vectors(tiling, tile(tiling, 4, 2), part, packed)
+        elif narrow and by_eight:
+            in_vectors(tiling, short_vectors(tiling, 8, 16), part, packed)
+        elif narrow:
+            in_vectors(tiling, short_vectors(tiling, 4, 16), part, packed)
+        elif halves and by_eight:
+            in_vectors(tiling, tile(tiling, 8, -2), part, packed)
+        elif cols >= lanes:
+            in_vectors(tiling, tile(tiling, 4, 1), part, packed)
+        else:
+            in_vectors(tiling, tile(tiling, 4, -2), part, packed)
+        first += some
+
+
+@inlined
+def part_in_vectors(lanes, rows, cols):
+    """How many of the columns to take at once: pairs of vectors, or what is left of one."""
+    beyond = cols % (2 * lanes)
+    if rows < 4 or cols <= lanes or beyond == 0 or (cols >= 2 * lanes and beyond > lanes):
+        return cols
+    if cols >= 2 * lanes:
+        return cols - beyond
+    return lanes if 4 * (cols - lanes) <= lanes else cols
 
 
 @resident
@@ -109,7 +129,7 @@ def in_vectors(tiling, shape, problem, packed):
         part = from_number(b, j, 0)
         if packed:
             # 128 bits hold only two terms of float64, so whole squares are faster
-            if size == 4 and terms >= 4:
+            if size == 4 and terms >= 4 and width >= columns_of(short_vectors(tiling, 1, 32)):
                 pack_b_short(tiling, part, terms, width, packed)
             else:
                 pack_b(tiling, part, width, terms, width, packed)

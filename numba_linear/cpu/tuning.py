@@ -73,6 +73,11 @@ PREFETCH_TERMS, PREFETCH_BYTES = 16, 1 << 14
 PREFETCH_TILES = 8
 PREFETCH_ROW = {"avx512": 256, "avx2": 128, "baseline": 128, "aarch64": 128}
 
+#: The most cache lines of the next block of terms that a tile prefetches at once, of A and of B:
+#: (8192, 64, 10) grad_weight takes 130 us instead of 151 with 2048, and (50000, 100, 100) 11.4 ms
+#: instead of 13.4 with none.
+SWEEP_LINES = 128
+
 # --- One row of C, and a few --------------------------------------------------------------------
 
 #: Use `gemv_dot` for up to 16 rows of A, whose sums wait in L1, if B's terms are contiguous: (13,

@@ -39,6 +39,8 @@ shapes = [tuple(map(int, rng.choice(sizes, 3))) for _ in range(int(sys.argv[1]))
 shapes += [(1, 700, 40), (3, 300, 20), (300, 20, 9), (100, 24, 24), (2, 30, 2100)]
 # few rows and columns beside each half and quarter of a vector, of weights whose rows are long too
 shapes += [(16, 20, 9), (64, 100, 4), (13, 20, 5), (16, 20, 6), (9, 600, 7), (64, 3, 9)]
+# a few columns beyond whole vectors
+shapes += [(16, 20, 10), (16, 20, 17), (9, 31, 20), (24, 33, 35), (10, 20, 41)]
 shapes += [(2, 11008, 33)]  # blocks of rows lower than a tile of their sums is wide
 for (K, n, m), dtype in itertools.product(shapes, (np.float32, np.float64)):
     plain = operands(K, n, m, dtype)
