@@ -29,7 +29,7 @@ from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import item_bytes, one
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix, transposed
-from numba_linear.cpu.onward import go_on, go_on_few, merge, total, wants_threads
+from numba_linear.cpu.onward import go_on, go_on_by_one, go_on_few, merge, total, wants_threads
 from numba_linear.cpu.plan import takes_leaf
 from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
 from numba_linear.cpu.rule import LEAF
@@ -237,8 +237,8 @@ few_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "
 def accumulate_of_samples(
     tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums
 ) -> int:
-    """Add a few samples with few features, in a batch of one dimension. Returns UNSURE if a quick
-    check is not enough: `run_accumulate` then decides."""
+    """Add a few samples with few features, in a batch of one dimension, to a leaf that is not full
+    after them. Returns UNSURE if a quick check is not enough: `run_accumulate` then decides."""
     K, levels, m, n, size = g.rows, weight.levels, weight.rows, weight.cols, item_bytes(tiling)
     if K < 1 or K > STRIP_FEW or m * n * K > STRIP_WORK or levels < 1 or samples.levels != 1:
         return UNSURE
@@ -252,23 +252,38 @@ def accumulate_of_samples(
     if not (few_conform(tiling, (g, x, at_weight, at_bias, at_samples)) and is_default()):
         return UNSURE
     so_far = count_at(samples.at)
-    if so_far < 0 or so_far % LEAF + K > LEAF or so_far + K > capacity(levels):
+    if so_far < 0 or so_far % LEAF + K >= LEAF or so_far + K > capacity(levels):
         return UNSURE
-    add_few(tiling, transposed(g.at), transposed(x.at), weight, bias, K, so_far)
+    if K == 1 and so_far % LEAF:
+        add_one(tiling, g.at.at, x.at.at, weight.at, bias.at, m, n)
+    else:
+        begun = 1 if so_far % LEAF else 0
+        add_few(tiling, transposed(g.at), transposed(x.at), weight, bias, K, begun)
     set_count(samples.at, so_far + K)
     return FINE
 
 
 @resident
-def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples):
-    """The same for contiguous features, within a leaf."""
-    size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
-    after = Epilogue(0, 0, 0.0)
-    c, on = Matrix(weight.at, n * size, size), onward_of(K, m * n * size, levels, samples)
-    go_on_few(tiling, Problem(g, x, c, m, n, K, after), on)
-    ones, c = Matrix(one(tiling), 0, 0), Matrix(bias.at, 0, size)
-    on = onward_of(K, m * size, levels, samples)
-    go_on_few(tiling, Problem(ones, g, c, 1, m, K, after), on)
+def add_few(tiling, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, begun):
+    """The same for contiguous features."""
+    size, m, n, after = item_bytes(tiling), weight.rows, weight.cols, Epilogue(0, 0, 0.0)
+    ones, c, sums = (
+        Matrix(one(tiling), 0, 0),
+        Matrix(weight.at, n * size, size),
+        Matrix(bias.at, 0, size),
+    )
+    go_on_few(tiling, Problem(g, x, c, m, n, K, after), begun)
+    go_on_few(tiling, Problem(ones, g, sums, 1, m, K, after), begun)
+
+
+@resident
+def add_one(tiling, g, x, weight, bias, m, n):
+    """The same for one sample, whose leaf has begun. All that it needs fits in registers."""
+    size, after = item_bytes(tiling), Epilogue(0, 0, 0.0)
+    a, b, c = Matrix(g, size, 0), Matrix(x, size, 0), Matrix(weight, n * size, size)
+    go_on_by_one(tiling, Problem(a, b, c, m, n, 1, after))
+    ones, c = Matrix(one(tiling), 0, 0), Matrix(bias, 0, size)
+    go_on_by_one(tiling, Problem(ones, a, c, 1, m, 1, after))
 
 
 ACCUMULATE = layout_of("accumulate", "sum")

@@ -95,7 +95,7 @@ def go_on_strips(tiling, problem, onward):
                 some_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), part, onward, strips.ahead)
                 row += 4
             else:
-                some_rows(tile(tiling, 1, 2), tile(tiling, 1, 1), part, onward, False)
+                some_rows(tile(tiling, 1, 4), tile(tiling, 1, 2), part, onward, False)
                 row += 1
     if need > STACK:
         release(work)
@@ -129,24 +129,35 @@ def some_rows(shape, half, part, onward, ahead):
 
 
 @inlined
-def go_on_few(tiling, problem, onward):
-    """Few terms of a B whose columns are contiguous, inlined at the call."""
+def go_on_few(tiling, problem, begun):
+    """Few terms of a leaf that is not full after them. B's columns are contiguous."""
     a, b, c, rows, cols, terms, _ = problem
-    whole = rows // 4 * 4
+    whole, onward = rows // 4 * 4, Onward(begun, 0, 0, 0, 0)
     few_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), 0, whole, a, b, c, cols, terms, onward)
     few_rows(tile(tiling, 1, 2), tile(tiling, 1, 1), whole, rows, a, b, c, cols, terms, onward)
 
 
 @inlined
-def few_rows(shape, half, begin, end, a, b, c, cols, terms, onward):
+def go_on_by_one(tiling, problem):
+    """One more term of such a leaf. Low tiles leave few rows over."""
+    a, b, c, rows, cols, _, _ = problem
+    whole, onward = rows // 2 * 2, Onward(1, 0, 0, 0, 0)
+    two, one = tile(tiling, 2, 1), tile(tiling, 1, 1)
+    few_rows(two, two, 0, whole, a, b, c, cols, 1, onward)
+    few_rows(one, one, whole, rows, a, b, c, cols, 1, onward)
+
+
+@inlined
+def few_rows(shape, edge, begin, end, a, b, c, cols, terms, onward):
+    """Rows begin … end-1 of C: whole tiles, then masked ones at the edge."""
     width, size = columns_of(shape), item_bytes(shape)
     whole = cols // width
     for row in range(begin, end, rows_of(shape)):
         part, at = from_number(a, row, 0), c.at + row * c.row
         along(shape, whole, part, b, width * size, at, c.row, terms, onward, 0)
-        for j in range(whole * width, cols, width // 2):
+        for j in range(whole * width, cols, columns_of(edge)):
             b_part = from_number(b, j, 0)
-            at_edge(half, cols - j, part, b_part, at + j * size, c.row, terms, onward)
+            at_edge(edge, cols - j, part, b_part, at + j * size, c.row, terms, onward)
 
 
 # --------------------------------------------------------------------------------------
