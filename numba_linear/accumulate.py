@@ -27,6 +27,7 @@ from numba_linear.codes import FINE, FULL, MEMORY, NONE, SCATTERED, SHAPES, WANT
 from numba_linear.cpu.machine import LINE, tiling_of
 from numba_linear.cpu.onward import enable, ready_for
 from numba_linear.cpu.rule import LEAF
+from numba_linear.entry import UNSURE
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.layer import (
     INLINED,
@@ -388,10 +389,16 @@ def _accumulate(acc, g, x, parallel=None):
     def call(acc, g, x, parallel=None):
         mode = mode_of(g, parallel)
         ready_for(tiling_of(g), threads)
-        done = accumulate_of_samples(
-            tiling_of(g), samples(g), samples(x), weight_of(acc), bias_of(acc), samples_of(acc)
+        code = accumulate_of_samples(
+            tiling_of(g),
+            samples(g),
+            samples(x),
+            weight_of(acc),
+            bias_of(acc),
+            samples_of(acc),
+            mode,
         )
-        if done != FINE:
+        if code == UNSURE:
             code = run_accumulate(
                 operand(g, g),
                 operand(g, x),
@@ -400,22 +407,22 @@ def _accumulate(acc, g, x, parallel=None):
                 samples_operand(acc),
                 mode,
             )
-            if code == MEMORY:
-                raise MemoryError(no_memory)
-            if FULL <= code <= SCATTERED + 1:
-                levels, so_far = weight_shape(acc)[0], count_at(samples_of(acc).at)
-                raise AccumulatorError("accumulate", code, levels, so_far, shape_of(g))
-            if code != FINE:
-                raise ArgumentError(
-                    "accumulate",
-                    "mean",
-                    code,
-                    shape_of(g),
-                    shape_of(x),
-                    weight_shape(acc),
-                    bias_shape(acc),
-                    samples_shape(acc),
-                )
+        if code == MEMORY:
+            raise MemoryError(no_memory)
+        if FULL <= code <= SCATTERED + 1:
+            levels, so_far = weight_shape(acc)[0], count_at(samples_of(acc).at)
+            raise AccumulatorError("accumulate", code, levels, so_far, shape_of(g))
+        if code != FINE:
+            raise ArgumentError(
+                "accumulate",
+                "mean",
+                code,
+                shape_of(g),
+                shape_of(x),
+                weight_shape(acc),
+                bias_shape(acc),
+                samples_shape(acc),
+            )
 
     return call
 

@@ -30,7 +30,7 @@ from numba_linear.cpu.fragment import item_bytes, one
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix, transposed
 from numba_linear.cpu.onward import go_on, go_on_by_one, go_on_few, merge, total, wants_threads
-from numba_linear.cpu.plan import takes_leaf
+from numba_linear.cpu.plan import leaves_apart
 from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
 from numba_linear.cpu.rule import LEAF
 from numba_linear.cpu.tuning import STRIP_FEW, STRIP_WORK
@@ -195,23 +195,27 @@ def onward_of(terms, level, levels, samples):
 
 
 @resident
-def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, samples) -> int:
-    """Add a batch of K samples, with `samples` before it; g and x are features × samples."""
+def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, count) -> int:
+    """Add a batch of K samples and count them; g and x are features × samples."""
     size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
     row, w_level, b_level = n * size, m * n * size, m * size
-    ones, done, code, after = Matrix(one(tiling), 0, 0), 0, 0, Epilogue(0, 0, 0.0)
+    ones, after, samples = Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0), count_at(count)
+    whole = Problem(g, x, Matrix(weight.at, row, size), m, n, K, after)
+    if wants_threads(tiling, whole, mode):
+        return WANTS_THREADS
+    apart, done, code = leaves_apart(tiling, whole, mode), 0, 0
     while done < K and code == FINE:
         a = Matrix(g.at + done * g.col, g.row, g.col)
         b = Matrix(x.at + done * x.col, x.row, x.col)
         left = K - done
         terms = min(left, LEAF - samples % LEAF)
-        while terms >= LEAF and 2 * terms <= left and samples % (2 * terms) == 0:
+        while apart and terms >= LEAF and 2 * terms <= left and samples % (2 * terms) == 0:
             terms *= 2
         w_on = onward_of(terms, w_level, levels, samples)
         b_on = onward_of(terms, b_level, levels, samples)
-        of_weight = Problem(a, b, Matrix(weight.at, row, size), m, n, terms, after)
-        of_bias = Problem(ones, a, Matrix(bias.at, 0, size), 1, m, terms, after)
-        if terms <= LEAF and not takes_leaf(tiling, of_weight):
+        if terms < LEAF or not apart:
+            of_weight = Problem(a, b, Matrix(weight.at, row, size), m, n, terms, after)
+            of_bias = Problem(ones, a, Matrix(bias.at, 0, size), 1, m, terms, after)
             code = go_on(tiling, Going(of_weight, w_on), mode)
             if code == FINE:
                 code = go_on(tiling, Going(of_bias, b_on), mode)
@@ -226,39 +230,43 @@ def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, s
                 merge(tiling, bias.at, m, b_on)
         samples += terms
         done += terms
+    if code == FINE:
+        set_count(count, samples)
     return code
 
 
 #: g, x, and the accumulator's arrays as one row each.
-few_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "samples": "s"}, 2)
+rows_conform = conforming_to({"g": "Km", "x": "Kn", "weight": "w", "bias": "b", "samples": "s"}, 2)
 
 
 @resident(linked=True)
 def accumulate_of_samples(
-    tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums
+    tiling, g: Samples, x: Samples, weight: Sums, bias: Sums, samples: Sums, mode
 ) -> int:
-    """Add a few samples with few features, in a batch of one dimension, to a leaf that is not full
-    after them. Returns UNSURE if a quick check is not enough: `run_accumulate` then decides."""
+    """Add a batch of one dimension. Few samples with few features, and a leaf that is not full
+    after them, need least. Returns UNSURE if a quick check is not enough: `run_accumulate` then
+    decides."""
     K, levels, m, n, size = g.rows, weight.levels, weight.rows, weight.cols, item_bytes(tiling)
-    if K < 1 or K > STRIP_FEW or m * n * K > STRIP_WORK or levels < 1 or samples.levels != 1:
+    if levels < 1 or samples.levels != 1 or bias.levels != levels or bias.cols != m:
         return UNSURE
-    if g.at.col != size or x.at.col != size:
-        return UNSURE
-    if g.cols != m or x.cols != n or bias.levels != levels or bias.cols != m:
+    if g.cols != m or x.cols != n:
         return UNSURE
     at_weight = Samples(Matrix(weight.at, 0, size), 1, levels * m * n)
     at_bias = Samples(Matrix(bias.at, 0, size), 1, levels * m)
     at_samples = Samples(Matrix(samples.at, 0, size), 1, 8 // size)
-    if not (few_conform(tiling, (g, x, at_weight, at_bias, at_samples)) and is_default()):
+    if not (rows_conform(tiling, (g, x, at_weight, at_bias, at_samples)) and is_default()):
         return UNSURE
     so_far = count_at(samples.at)
-    if so_far < 0 or so_far % LEAF + K >= LEAF or so_far + K > capacity(levels):
+    if so_far < 0 or so_far > capacity(levels) - K:
         return UNSURE
-    if K == 1 and so_far % LEAF:
-        add_one(tiling, g.at.at, x.at.at, weight.at, bias.at, m, n)
+    a, b, term = transposed(g.at), transposed(x.at), so_far % LEAF
+    few = 0 < K <= STRIP_FEW and term + K < LEAF and m * n * K <= STRIP_WORK
+    if not few or a.row != size or b.row != size:
+        return add_batch(tiling, mode, a, b, weight, bias, K, samples.at)
+    if K == 1 and term:
+        add_one(tiling, a.at, b.at, weight.at, bias.at, m, n)
     else:
-        begun = 1 if so_far % LEAF else 0
-        add_few(tiling, transposed(g.at), transposed(x.at), weight, bias, K, begun)
+        add_few(tiling, a, b, weight, bias, K, 1 if term else 0)
     set_count(samples.at, so_far + K)
     return FINE
 
@@ -298,12 +306,12 @@ def run_accumulate(
     samples: COUNT,  # type: ignore[valid-type]
     mode,
 ) -> int:
-    if are_samples(g, weight, 3) and ndim(x) == ndim(g) and count(g, 1) <= STRIP_FEW:
+    if are_samples(g, weight, 3) and ndim(x) == ndim(g):
         if are_samples(x, bias, 2) and ndim(samples) == 1 and writable(samples):
             in_weight, in_bias = sums_of(weight), sums_of(bias)
             count_of = Sums(address(samples), dim(samples, 0), 1, 1)
             gs, xs = as_samples(g), as_samples(x)
-            code = accumulate_of_samples(tiling_of(g), gs, xs, in_weight, in_bias, count_of)
+            code = accumulate_of_samples(tiling_of(g), gs, xs, in_weight, in_bias, count_of, mode)
             if code != UNSURE:
                 return code
     code = refusal(g, Others(x, weight, bias, as_like(g, samples), g), ACCUMULATE, 2, 0)
@@ -311,24 +319,16 @@ def run_accumulate(
         code = fault(weight, bias, samples) or code
     if code != FINE:
         return code
-    tiling, at, levels = tiling_of(g), address(samples), dim(weight, 0)
-    K, m, n, so_far, none = count(g, 1), last(g), last(x), count_at(at), Matrix(0, 0, 0)
-    if K > capacity(levels) - so_far:
+    K, at = count(g, 1), address(samples)
+    if K > capacity(dim(weight, 0)) - count_at(at):
         return FULL
-    whole = Problem(none, none, none, m, n, K, Epilogue(0, 0, 0.0))
-    if wants_threads(tiling, whole, mode):
-        return WANTS_THREADS
-    in_weight, in_bias = sums_of(weight), sums_of(bias)
     rows, runs, g_row, x_row = even_runs(g, x)
     former = set_default()
     for run in range(runs if K else 0):
         a, b = transposed(of_run(g, g_row, run, rows)), transposed(of_run(x, x_row, run, rows))
         if code == FINE:
-            code = add_batch(tiling, mode, a, b, in_weight, in_bias, rows, so_far)
-        so_far += rows
+            code = add_batch(tiling_of(g), mode, a, b, sums_of(weight), sums_of(bias), rows, at)
     restore(former)
-    if code == FINE:
-        set_count(at, so_far)
     return code
 
 

@@ -7,9 +7,6 @@ block of terms are the innermost loop, in the microkernel: a tile's partial sums
 
 from typing import NamedTuple
 
-from numba import types
-from numba.extending import overload
-
 from numba_linear.codes import FINE, MEMORY
 from numba_linear.cpu.fragment import (
     allocate,
@@ -31,30 +28,19 @@ from numba_linear.cpu.machine import (
     vectors,
 )
 from numba_linear.cpu.matrix import Matrix, from_number
-from numba_linear.cpu.microkernel import tiles, tiles_onward
+from numba_linear.cpu.microkernel import tiles
 from numba_linear.cpu.pack import pack_a, pack_b
 from numba_linear.cpu.plan import blocks_for, panel_of, sweep_for, tile_count, tile_height
-from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Problem, Sweep, Window
+from numba_linear.cpu.problem import Leaves, Prefetch, Problem, Sweep
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import PREFETCH_BYTES, PREFETCH_TERMS, PREFETCH_TILES, STACK
-from numba_linear.jit.compiler import INLINED, inlined
+from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
 
 @resident
 def contract_tiles(tiling, problem: Problem) -> int:
     """C from A and B; C's rows and the bias are contiguous."""
-    return loops(tiling, problem, None)
-
-
-@resident
-def go_on_tiles(tiling, problem: Problem, onward: Onward) -> int:
-    """The same for sums that go on; their terms are of one leaf."""
-    return loops(tiling, problem, onward)
-
-
-@inlined
-def loops(tiling, problem, onward):
     a, b, c, rows, cols, terms, epilogue = problem
     if rows == 1:  # all rows of a taller tile read the same row
         a = Matrix(a.at, 0, a.col)
@@ -130,8 +116,6 @@ def loops(tiling, problem, onward):
                         bias,
                         epilogue.divisor,
                         ahead,
-                        next_row - first_row,
-                        onward,
                     )
     if space.need > STACK:
         release(work)
@@ -139,11 +123,9 @@ def loops(tiling, problem, onward):
 
 
 @inlined
-def tiles_of_panel(
-    tiling, a, a_packed, b, panel, c, rows, tall, leaves, bias, divisor, ahead, above, onward
-):
+def tiles_of_panel(tiling, a, a_packed, b, panel, c, rows, tall, leaves, bias, divisor, ahead):
     """Loop 1: the tiles of one panel of B, for the leaves begin … end-1. Most of the time is spent
-    in `tiles`. The first `above` rows are done already."""
+    in `tiles`."""
     size = item_bytes(tiling)
     narrow = panel.width < columns_of(tiling)
     terms, begin, end, partials, kept, kept_tile, low = leaves
@@ -159,7 +141,6 @@ def tiles_of_panel(
         height = heights(tiling)[index]
         count = tile_count(tiling, left, index)
         # a tile for left-over rows begins early and computes some again, to the same bits
-        above = max(above, row)
         row = max(0, min(row, rows - height))
         a_tiles, a_leaf, a_tile = from_number(a, row, 0), LEAF * a.col, height * a.row
         c_ahead = 0
@@ -172,7 +153,7 @@ def tiles_of_panel(
                 a_tiles = Matrix(a_packed, LEAF * size, size)
             a_leaf, a_tile = LEAF * height * size, height * (steps + LEAF) * size
             a_packed += count * a_tile
-        of_panel(
+        tiles(
             tile_shape(tiling, index + (len(heights(tiling)) if narrow else 0)),
             count,
             a_tiles,
@@ -180,33 +161,17 @@ def tiles_of_panel(
             a_tile,
             b,
             from_number(c, row, 0),
-            Window(above - row, rows - row, panel.left, panel.cols),
+            rows - row,
+            panel.cols,
             Leaves(terms, begin, end, partials, kept, kept_tile, low),
             bias,
             divisor,
             Prefetch(ahead_at, ahead_step, ahead_tile, c_ahead, next_a, next_b),
-            onward,
         )
         ahead_at += count * ahead_tile
         next_a, next_b = after(next_a, count), after(next_b, count)
         kept += count * kept_tile
         row += count * height
-
-
-def of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divisor, ahead, onward):
-    """`tiles`, or `tiles_onward` for sums that go on."""
-
-
-@overload(of_panel, jit_options=INLINED)
-def _of_panel(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divisor, ahead, onward):
-    def whole(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divisor, ahead, onward):
-        rows, cols = window.rows, window.cols
-        tiles(shape, count, a, a_leaf, a_tile, b, c, rows, cols, leaves, bias, divisor, ahead)
-
-    def more(shape, count, a, a_leaf, a_tile, b, c, window, leaves, bias, divisor, ahead, onward):
-        tiles_onward(shape, count, a, a_tile, b, c, window, leaves.terms, onward, ahead)
-
-    return whole if isinstance(onward, types.NoneType) else more
 
 
 @inlined

@@ -22,7 +22,6 @@ LLVM splits if it is wider than a register. Addresses and strides are integers, 
 `finish(acc, bias, divisor)`        (acc[r, c] + bias[c]) / divisor, both optional
 `load(shape, a, a_row)`             rows of a matrix
 `load_part(shape, a, cols)`         one row, reading nothing beyond cols
-`load_inside(shape, a, a_row, …)`   rows of a matrix, reading nothing outside a window
 `load_cols(shape, a, a_row, cols)`  rows of a matrix, reading nothing beyond cols
 `load_columns(square, a, a_row)`    columns of a matrix, as the rows of the fragment
 `load_few_columns(…, rows, cols)`   the same, reading nothing beyond rows and cols
@@ -32,15 +31,12 @@ LLVM splits if it is wider than a register. Addresses and strides are integers, 
 `store_apart(sides, acc, …)`        the same, to a matrix
 `store(acc, c, c_row)`              to rows of a matrix
 `put(acc, c, c_row, rows, cols)`    the same, writing nothing beyond rows and cols
-`store_inside(acc, c, c_row, …)`    the same, writing nothing outside a window
 `store_cols(acc, c, c_row, cols)`   the same, writing nothing beyond cols
 `copy(shape, c, a)`                 one number
 `prefetch(a)`                       prefetch the cache line at a
 `prefetch_rows(shape, a, a_row)`    prefetch one line in each row of a matrix
 ==================================  ============================================================
 """
-
-import functools
 
 from llvmlite import ir
 from numba import types
@@ -463,66 +459,6 @@ def store_cols(typingctx, acc, c, c_row, cols):
         return context.get_dummy_value()
 
     return types.void(acc, *[types.intp] * 3), codegen
-
-
-def is_whole(e, above, rows, left, cols):
-    """Whether a window of rows and columns holds the whole fragment."""
-    builder = e.builder
-    ends = ((rows, e.shape.rows), (cols, e.shape.columns))
-    tests = [builder.icmp_signed(">=", end, ir.Constant(INT64, extent)) for end, extent in ends]
-    tests += [builder.icmp_signed("==", start, ir.Constant(INT64, 0)) for start in (above, left)]
-    return functools.reduce(builder.and_, tests)
-
-
-def window(e, above, rows, left, cols):
-    """A mask for each row, of the numbers that are inside."""
-    above, rows, left, cols = (e.here(number) for number in (above, rows, left, cols))
-    inside = e.builder.and_(e.mask(cols), e.builder.not_(e.mask(left)))
-    for r in range(e.shape.rows):
-        row = ir.Constant(INT64, r)
-        is_row = e.builder.and_(
-            e.builder.icmp_signed(">=", row, above), e.builder.icmp_signed("<", row, rows)
-        )
-        yield e.builder.and_(inside, e.splat(is_row))
-
-
-@intrinsic
-def load_inside(typingctx, shape, a, a_row, above, rows, left, cols):
-    """Numbers outside the rows above … rows-1 and the columns left … cols-1 are +0."""
-
-    def codegen(context, builder, sig, args):
-        e = Emitter(builder, shape)
-        _, a, a_row, *bounds = args
-        slot = cgutils.alloca_once(builder, ir.ArrayType(e.vector, shape.rows))
-        with builder.if_else(is_whole(e, *bounds)) as (then, otherwise):
-            with then:
-                rows = [e.load(e.at(a, a_row, r, e.vector)) for r in range(shape.rows)]
-                builder.store(e.pack(rows), slot)
-            with otherwise:
-                masks = window(e, *bounds)
-                rows = [e.load(e.at(a, a_row, r, e.vector), mask) for r, mask in enumerate(masks)]
-                builder.store(e.pack(rows), slot)
-        return builder.load(slot)
-
-    return shape.fragment(shape, *[types.intp] * 6), codegen
-
-
-@intrinsic
-def store_inside(typingctx, acc, c, c_row, above, rows, left, cols):
-    def codegen(context, builder, sig, args):
-        e = Emitter(builder, acc)
-        fragment, c, c_row, *bounds = args
-        with builder.if_else(is_whole(e, *bounds)) as (then, otherwise):
-            with then:
-                for r, row in enumerate(e.unpack(fragment)):
-                    e.store(row, e.at(c, c_row, r, e.vector))
-            with otherwise:
-                masks = window(e, *bounds)
-                for r, (row, mask) in enumerate(zip(e.unpack(fragment), masks, strict=True)):
-                    e.store(row, e.at(c, c_row, r, e.vector), mask)
-        return context.get_dummy_value()
-
-    return types.void(acc, *[types.intp] * 6), codegen
 
 
 @intrinsic

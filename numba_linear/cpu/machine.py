@@ -17,6 +17,7 @@ from numba_linear.cpu.tuning import (
     DOT_COLUMNS,
     HEIGHTS,
     PREFETCH_ROW,
+    STRIP_ROWS,
     TILE,
 )
 from numba_linear.jit.private import target
@@ -133,9 +134,9 @@ vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 #: Two cache lines of a row.
 stripe = retype(lambda tiling: tiling.of(1, 128 // tiling.size))
 
-#: A lower tile, which leaves registers for more columns under way, and one half as wide.
-low_tile = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns))
-low_edge = retype(lambda tiling: tiling.of(tiling.heights[1], tiling.columns // 2))
+#: The tallest tile of sums that go on, and one half as wide.
+high_tile = retype(lambda tiling: tiling.of(min(tiling.rows, STRIP_ROWS), tiling.columns))
+high_edge = retype(lambda tiling: tiling.of(min(tiling.rows, STRIP_ROWS), tiling.columns // 2))
 
 
 def dot_columns(tiling):

@@ -9,7 +9,6 @@ from numba_linear.cpu.fragment import (
     item_bytes,
     load,
     load_cols,
-    load_inside,
     outer,
     outer_inside,
     outer_terms,
@@ -21,13 +20,12 @@ from numba_linear.cpu.fragment import (
     rows_of,
     store,
     store_cols,
-    store_inside,
     terms_of,
     zero,
 )
 from numba_linear.cpu.machine import LINE, instructions
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.problem import Leaves, Onward, Prefetch, Window
+from numba_linear.cpu.problem import Leaves, Onward, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
 from numba_linear.jit.compiler import INLINED, inlined
 from numba_linear.jit.resident import resident
@@ -139,52 +137,10 @@ def tiles(
         kept += kept_tile
 
 
-@resident
-def tiles_onward(
-    shape,
-    count,
-    a: Matrix,
-    a_tile,
-    b: Matrix,
-    c: Matrix,
-    window: Window,
-    terms,
-    onward: Onward,
-    ahead: Prefetch,
-):
-    """`tiles` for sums that go on, by terms of one leaf.
-
-    Nothing of C outside the window is read or written. Its rows above are in the first tile.
-    """
-    begun, first, level, merges, to = onward
-    above, rows, left, cols = window
-    height = rows_of(shape)
-    for t in range(count):
-        at, ct, soon = a.at + t * a_tile, c.at + t * height * c.row, ahead.at + t * ahead.tile
-        next_tile = ct + height * c.row
-        prefetch_rows(shape, next_tile, c.row)
-        prefetch_rows(shape, next_tile + LINE, c.row)
-        if merges:
-            prefetch_rows(shape, next_tile + first, c.row)
-            prefetch_rows(shape, next_tile + first + LINE, c.row)
-        acc = zero(shape)
-        if begun:
-            acc = load_inside(shape, ct, c.row, above, rows, left, cols)
-        for p in range(terms):
-            prefetch(soon + p * ahead.step)
-            prefetch(soon + p * ahead.step + LINE)
-            acc = outer(acc, at + p * a.col, a.row, b.at + p * b.col)
-        for i in range(merges):
-            partial = ct + first + i * level
-            acc = add(load_inside(shape, partial, c.row, above, rows, left, cols), acc)
-        store_inside(acc, ct + to, c.row, above, rows, left, cols)
-        above, rows = 0, rows - height
-
-
 @inlined
 def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
-    """The same for tiles side by side, all inside C. The next tile's columns of B are `b_tile`
-    bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
+    """Tiles side by side for sums that go on, by terms of one leaf. The next tile's columns of B
+    are `b_tile` bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
     """
     begun, first, level, merges, to = onward
     for t in range(count):

@@ -7,6 +7,7 @@ path's file) decides nothing. All paths give the same bits.
 
 from typing import NamedTuple
 
+from numba_linear.codes import PARALLEL, SERIAL
 from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of, terms_of
 from numba_linear.cpu.machine import (
     LINE,
@@ -33,6 +34,7 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_TERMS,
     FEW_WORK,
+    LAUNCH,
     MORE_ROWS,
     MORE_ROWS_BYTES,
     MULTIPLIED,
@@ -54,7 +56,6 @@ from numba_linear.cpu.tuning import (
     SPLIT_K_TERMS,
     STRIP_BYTES,
     STRIP_FEW,
-    STRIP_TERMS,
     SWEEP_LINES,
     TALL_BYTES,
     TALL_PANELS,
@@ -389,13 +390,11 @@ def tile_count(tiling, left, index):
 
 
 class Panel(NamedTuple):
-    """Columns of C: the first, how many a tile takes, how many of these C has, and how many the
-    panel before has computed."""
+    """Columns of C: the first, how many a tile takes, and how many of these C has."""
 
     column: int
     width: int
     cols: int
-    left: int
 
 
 @inlined
@@ -408,25 +407,18 @@ def panel_of(tiling, cols, blocks, index):
         column += lead - width
     if column < 0 or cols - column <= width // 2:
         width //= 2
-    begin = max(0, column)
     if blocks.b_direct or not lead:
         column = min(column, cols - width)
     column = max(0, column)
     inside = min(width, cols - column)
     if lead and index == 0:
         inside = lead
-    return Panel(column, width, inside, begin - column)
+    return Panel(column, width, inside)
 
 
 # --------------------------------------------------------------------------------------
 # Sums that go on
 # --------------------------------------------------------------------------------------
-
-
-@inlined
-def in_strips(tiling, problem):
-    """Whether sums go on along C's rows: for few terms or rows, most work is on C itself."""
-    return problem.terms <= STRIP_TERMS or problem.rows < least_height(tiling)
 
 
 class Strips(NamedTuple):
@@ -447,11 +439,13 @@ def strips_for(tiling, problem):
 
 
 @inlined
-def takes_leaf(tiling, problem):
-    """Whether a whole leaf is a contraction of its own, added to the tree afterwards. If C exceeds
-    L2, an addition in the microkernel would wait for its operands."""
-    size = problem.rows * problem.cols * item_bytes(tiling)
-    return problem.terms == LEAF and size >= a_bytes(tiling)
+def leaves_apart(tiling, problem, mode):
+    """Whether a batch's whole leaves are a contraction of their own, added to the tree afterwards:
+    on several threads, or if C exceeds L2, since an addition in the microkernel would wait for its
+    operands."""
+    if problem.rows * problem.cols * item_bytes(tiling) >= a_bytes(tiling) or mode == PARALLEL:
+        return True
+    return mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)
 
 
 # --------------------------------------------------------------------------------------

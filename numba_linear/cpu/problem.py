@@ -75,16 +75,6 @@ class Prefetch(NamedTuple):
     next_b: Sweep
 
 
-class Window(NamedTuple):
-    """The part of a tile that C has and that is not computed yet, since a tile may begin early:
-    the rows above … rows-1 and the columns left … cols-1."""
-
-    above: int
-    rows: int
-    left: int
-    cols: int
-
-
 class Onward(NamedTuple):
     """How a sum goes on from an earlier call, by terms of one leaf.
 

@@ -63,9 +63,9 @@ PACKED = {
     "DIRECT_TILES": NEVER,
     "DIRECT_TILES_ALIGNED": NEVER,
     "PACK_TERMS": 8,
-    "STRIP_TERMS": ALWAYS,
     "STRIP_BYTES": 0,
     "STRIP_FEW": 0,
+    "STRIP_ROWS": 5,
     "STRIP_WORK": NEVER,
 }
 #: The paths for few multiply-adds where they can go; else tiles of other heights, nothing packed.
@@ -91,7 +91,6 @@ IN_PLACE = {
     "PREFETCH_BYTES": NEVER,
     "PREFETCH_TILES": 1,
     "PREFETCH_ROW": dict.fromkeys(KINDS, NEVER),
-    "STRIP_TERMS": 0,
 }
 SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 

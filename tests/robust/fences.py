@@ -11,7 +11,14 @@ import sys
 import numpy as np
 from operations import OPERATIONS, operands, parts, values
 
-from numba_linear import Gradients
+from numba_linear import (
+    Accumulator,
+    Gradients,
+    accumulate,
+    accumulated,
+    accumulator,
+    backward,
+)
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -57,4 +64,14 @@ for (K, n, m), dtype in itertools.product(shapes, (np.float32, np.float64)):
             got = operation(fences, out=out, parallel=bool(K % 2))
             for part, wanted in parts(want).items():
                 assert parts(got)[part].tobytes() == wanted.tobytes(), (name, K, n, m, dtype)
+        acc = Accumulator(*(fenced(a, "C", end) for a in accumulator(plain.w, K)))
+        want = backward(plain.g, plain.x, None)
+        for size in (1, 7, 100):
+            acc.samples[0] = 0
+            for k in range(0, K, size):
+                g, x = (fenced(a[k : k + size], order, end) for a in (plain.g, plain.x))
+                accumulate(acc, g, x, parallel=bool(K % 2))
+            got = accumulated(acc)
+            assert got.weight.tobytes() == want.weight.tobytes(), (size, K, n, m, dtype)
+            assert got.bias.tobytes() == want.bias.tobytes(), (size, K, n, m, dtype)
     kept.clear()
