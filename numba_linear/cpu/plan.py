@@ -405,7 +405,7 @@ def panel_of(tiling, cols, blocks, index):
     column = index * width
     if lead:
         column += lead - width
-    if column < 0 or cols - column <= width // 2:
+    if (lead if column < 0 else cols - column) <= width // 2:
         width //= 2
     if blocks.b_direct or not lead:
         column = min(column, cols - width)

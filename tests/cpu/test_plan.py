@@ -297,13 +297,18 @@ def test_blocks_cover_the_problem(shape, dtype):
         assert 1 <= got.panels <= got.all_panels
         assert 1 <= got.leaves <= 1 << got.low
         assert not (got.keep and got.b_direct)
-        done = 0
-        for index in range(got.all_panels):
-            panel = one_panel(like, cols, got, index)
-            assert panel.column <= done  # the rest is new, or computed again
-            assert 0 < panel.cols <= panel.width
-            done = panel.column + panel.cols
-        assert done == cols
+        assert_covered(like, cols, got)
+
+
+def assert_covered(like, cols, got):
+    """The panels are all columns, one after the other."""
+    done = 0
+    for index in range(got.all_panels):
+        panel = one_panel(like, cols, got, index)
+        assert panel.column <= done  # the rest is new, or computed again
+        assert 0 < panel.cols <= panel.width
+        done = panel.column + panel.cols
+    assert done == cols
 
 
 @njit
@@ -337,13 +342,15 @@ def panel_bytes(like):
 
 
 @pytest.mark.parametrize("at", [0, 16, 32, 48])
+@pytest.mark.parametrize("cols", [64, 80, 96])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_panels_of_a_large_c_share_no_cache_line(dtype, at):
+def test_panels_of_a_large_c_share_no_cache_line(dtype, cols, at):
     like = np.empty(0, dtype)
-    lead = blocks_at(like, 200000, 64, 10, at).lead
+    got = blocks_at(like, 200000, cols, 10, at)
     line = min(LINE, panel_bytes(like))  # 128-bit vectors fill half a line
-    assert (at + lead * like.itemsize) % line == 0
-    assert 0 <= lead * like.itemsize < line
+    assert (at + got.lead * like.itemsize) % line == 0
+    assert 0 <= got.lead * like.itemsize < line
+    assert_covered(like, cols, got)
 
 
 @njit
