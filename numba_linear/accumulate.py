@@ -23,10 +23,11 @@ from numba_linear.checks import (
     SamplesError,
     is_none,
 )
-from numba_linear.codes import FINE, FULL, MEMORY, NONE, SCATTERED, SHAPES, WANTS_THREADS
+from numba_linear.codes import FINE, FULL, MEMORY, NONE, SCATTERED, SHAPES
 from numba_linear.cpu.machine import LINE, tiling_of
-from numba_linear.cpu.onward import enable, ready_for
+from numba_linear.cpu.onward import go_on_threads
 from numba_linear.cpu.rule import LEAF
+from numba_linear.cpu.threads import contract_on_threads
 from numba_linear.entry import UNSURE
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.layer import (
@@ -39,14 +40,13 @@ from numba_linear.layer import (
     check_typed,
     ends_at_the_call,
     literal,
-    mode_of,
+    mode_word,
     plain_array,
     reduction_of,
     settle,
     shape_of,
     there,
     value_of,
-    wants_threads,
 )
 from numba_linear.operand import array_of, count_at, operand, samples
 from numba_linear.pieces import (
@@ -215,8 +215,6 @@ def accumulate(acc: Accumulator, g: Array, x: Array, parallel: bool | None = Non
     with ends_at_the_call("accumulate"):
         plain = plain_accumulator("accumulate", acc, refusal, getattr(g, "shape", ()))
         if plain is acc:
-            if refusal == WANTS_THREADS:
-                enable(types.float32 if g.dtype.itemsize == 4 else types.float64)
             given = {"g": g, "x": x, "acc.weight": acc.weight, "acc.bias": acc.bias}
             arrays = settle(
                 run_accumulate, ACCUMULATE, "accumulate", "mean", given, {}, parallel, refusal
@@ -381,14 +379,16 @@ def _accumulator(w, samples):
     return call
 
 
+mode_of = mode_word(contract_on_threads, go_on_threads)
+
+
 @overload(accumulate, prefer_literal=True, jit_options=INLINED)
 def _accumulate(acc, g, x, parallel=None):
     check_accumulator_typed("accumulate", acc, {"g": g, "x": x}, {}, parallel)
-    threads, no_memory = int(wants_threads(parallel)), checks.no_memory("accumulate")
+    no_memory = checks.no_memory("accumulate")
 
     def call(acc, g, x, parallel=None):
         mode = mode_of(g, parallel)
-        ready_for(tiling_of(g), threads)
         code = accumulate_of_samples(
             tiling_of(g),
             samples(g),

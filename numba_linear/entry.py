@@ -1,6 +1,7 @@
 """The compiled layer: each call checks its operands' shapes and hands its sums to the engine.
 
-It returns a code: FINE; or what is wrong, with nothing written; or MEMORY, with `out` undefined.
+It returns a code: FINE; or what is wrong, with nothing written; or MEMORY or a code from WANTS on,
+with `out` undefined.
 """
 
 from typing import NamedTuple
@@ -182,7 +183,7 @@ def bytes_of(size, letters):
     return 8 if letters & COUNT else size
 
 
-@resident
+@resident(late=Operand)
 def refusal(first: Operand, others: Others, layout, inputs, mean) -> int:
     """The code for a call's arrays, the first `inputs` of which are inputs."""
     second, third, fourth, fifth, sixth = others
@@ -269,7 +270,7 @@ def of_run(x, row, run, rows):
     return Matrix(address(x) + skipped, row, stride(x, ndim(x) - 1))
 
 
-@resident
+@resident(late=Operand)
 def per_sample(a: Operand, out: Operand, mode, b: Matrix, after: Epilogue, cols, terms) -> int:
     """C[k, c] = Σ_p A[k, p] · B[c, p] (+ bias[c]) for each sample k, of any batch strides."""
     rows, runs, a_row, out_row = even_runs(a, out)
@@ -317,7 +318,7 @@ def by_feature(x, copied):
     return Matrix(address(x), stride(x, ndim(x) - 1), rows_stride(x, 1))
 
 
-@resident
+@resident(late=Operand)
 def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
     """③–⑦ for each sample, or their mean or sum over the batch."""
     tiling = tiling_of(g)
@@ -343,7 +344,7 @@ def weight_sum(g: Operand, x: Operand, out: Operand, reduction, mode) -> int:
     return code
 
 
-@resident
+@resident(late=Operand)
 def bias_sum(g: Operand, out: Operand, reduction, mode) -> int:
     """⑧–⑪ for each sample, or their mean or sum over the batch: the terms are 1 · g."""
     tiling = tiling_of(g)
@@ -550,11 +551,14 @@ def backward_of_samples(
         input_path = small_path(tiling, of_input)
         if input_path == LARGE:
             return UNSURE
-        contract_small(tiling, of_input, input_path)
-    contract_small(tiling, of_weight, weight_path)
+        code = contract_small(tiling, of_input, input_path)
+        if code != FINE:
+            return code
+    code = contract_small(tiling, of_weight, weight_path)
+    if code != FINE:
+        return code
     of_bias = Problem(ones, a, db.at, 1, m, K, mean)
-    contract_small(tiling, of_bias, small_path(tiling, of_bias))
-    return FINE
+    return contract_small(tiling, of_bias, small_path(tiling, of_bias))
 
 
 @resident(no_cpython_wrapper=False)
@@ -585,9 +589,9 @@ def run_backward(
     code = refusal(g, others, layout, 3, reduction == MEAN)
     if code == FINE:
         former = set_default()
-        code = weight_sum(g, x, out_weight, reduction, mode)
+        code = bias_sum(g, out_bias, reduction, mode)
         if code == FINE:
-            code = bias_sum(g, out_bias, reduction, mode)
+            code = weight_sum(g, x, out_weight, reduction, mode)
         if code == FINE and not first:
             by_input = Matrix(address(w), stride(w, 1), stride(w, 0))
             after = Epilogue(0, 0, 0.0)

@@ -4,6 +4,7 @@ A call from Python goes straight to the compiled layer (`entry.py`). If that ref
 not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
 """
 
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -25,11 +26,11 @@ from numba_linear.codes import (
     PARALLEL,
     SERIAL,
     SUM,
-    WANTS_THREADS,
+    WANTS,
 )
 from numba_linear.cpu.launch import missing_threads
 from numba_linear.cpu.machine import tiling_of
-from numba_linear.cpu.threads import enable_threads, needs_threads
+from numba_linear.cpu.threads import contract_on_threads
 from numba_linear.entry import (
     backward_of_samples,
     forward_of_samples,
@@ -45,7 +46,7 @@ from numba_linear.entry import (
 from numba_linear.jit.compiler import PLAIN
 from numba_linear.jit.interrupts import uninterrupted
 from numba_linear.jit.private import count_reference, keep, new_array
-from numba_linear.jit.resident import refuse_ahead
+from numba_linear.jit.resident import load_late, load_wanted, refuse_ahead
 from numba_linear.operand import array_of, opened, operand, samples
 
 Array = np.ndarray[Any, Any]
@@ -169,8 +170,8 @@ def settle(
     kind = types.float32 if dtype.itemsize == 4 else types.float64
     if refusal == MEMORY:
         raise MemoryError(checks.no_memory(operation))
-    if refusal == WANTS_THREADS:
-        reason = enable_threads(kind)
+    if isinstance(refusal, int) and refusal >= WANTS:
+        reason = load_wanted(refusal, kind)
         if reason and parallel:
             raise RuntimeError(checks.no_threads(operation, parallel, reason))
     elif same and isinstance(refusal, int):
@@ -594,16 +595,20 @@ def wants_threads(parallel):
     return not is_none(parallel) and literal(parallel) is not False
 
 
-@intrinsic(prefer_literal=True)
-def mode_of(typingctx, array, parallel):
-    """The mode for `parallel` inside @njit, in a call on arrays like this one."""
-    kind, threads = array_of(array).dtype, wants_threads(parallel)
-    if threads:
-        enable_threads(kind)
+def mode_word(*on_threads):
+    """An operation: the mode for `parallel` inside @njit, in a call on arrays like this one.
 
-    def codegen(context, builder, sig, args):
-        if threads:
-            keep(context, builder, needs_threads(kind))
+    It loads all late functions with the caller, compiled or read from a cache, and these if the
+    call may use threads.
+    """
+
+    def word(typingctx, array, parallel):
+        late = load_late(array_of(array).dtype, on_threads if wants_threads(parallel) else ())
+        return types.intp(array, parallel), functools.partial(codegen, late)
+
+    def codegen(late, context, builder, sig, args):
+        parallel = sig.args[1]
+        keep(context, builder, *late)
         if is_none(parallel) or literal(parallel) is not None:
             mode = PARALLEL if literal(parallel) else SERIAL
             return context.get_constant(types.intp, mode)
@@ -611,7 +616,10 @@ def mode_of(typingctx, array, parallel):
         modes = [context.get_constant(types.intp, mode) for mode in (PARALLEL, SERIAL)]
         return builder.select(wanted, *modes)
 
-    return types.intp(array, parallel), codegen
+    return intrinsic(prefer_literal=True)(word)
+
+
+mode_of = mode_word(contract_on_threads)
 
 
 @intrinsic

@@ -20,9 +20,10 @@ from numba_linear.codes import (
     FULL,
     MEAN,
     SCATTERED,
+    SERIAL,
     SHAPES,
     UNCOUNTED,
-    WANTS_THREADS,
+    WANTS,
 )
 from numba_linear.cpu.engine import contract
 from numba_linear.cpu.environment import is_default, restore, set_default
@@ -33,6 +34,7 @@ from numba_linear.cpu.onward import go_on, go_on_by_one, go_on_few, merge, total
 from numba_linear.cpu.plan import leaves_apart
 from numba_linear.cpu.problem import Epilogue, Going, Onward, Problem
 from numba_linear.cpu.rule import LEAF
+from numba_linear.cpu.threads import tries_threads
 from numba_linear.cpu.tuning import STRIP_FEW, STRIP_WORK
 from numba_linear.entry import (
     UNSURE,
@@ -47,7 +49,7 @@ from numba_linear.entry import (
     refusal,
 )
 from numba_linear.jit.compiler import inlined
-from numba_linear.jit.resident import resident
+from numba_linear.jit.resident import load_late, resident
 from numba_linear.operand import (
     COUNT,
     INTP,
@@ -201,9 +203,10 @@ def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, c
     row, w_level, b_level = n * size, m * n * size, m * size
     ones, after, samples = Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0), count_at(count)
     whole = Problem(g, x, Matrix(weight.at, row, size), m, n, K, after)
-    if wants_threads(tiling, whole, mode):
-        return WANTS_THREADS
-    apart, done, code = leaves_apart(tiling, whole, mode), 0, 0
+    granted = mode if tries_threads(tiling, whole, mode) else SERIAL
+    if granted != SERIAL and wants_threads(tiling) != FINE:
+        return wants_threads(tiling)
+    apart, done, code = leaves_apart(tiling, whole, granted), 0, 0
     while done < K and code == FINE:
         a = Matrix(g.at + done * g.col, g.row, g.col)
         b = Matrix(x.at + done * x.col, x.row, x.col)
@@ -216,15 +219,15 @@ def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, c
         if terms < LEAF or not apart:
             of_weight = Problem(a, b, Matrix(weight.at, row, size), m, n, terms, after)
             of_bias = Problem(ones, a, Matrix(bias.at, 0, size), 1, m, terms, after)
-            code = go_on(tiling, Going(of_weight, w_on), mode)
+            code = go_on(tiling, Going(of_weight, w_on), granted)
             if code == FINE:
-                code = go_on(tiling, Going(of_bias, b_on), mode)
+                code = go_on(tiling, Going(of_bias, b_on), granted)
         else:
             c = Matrix(weight.at + w_on.to, row, size)
-            code = contract(tiling, Problem(a, b, c, m, n, terms, after), mode)
+            code = contract(tiling, Problem(a, b, c, m, n, terms, after), granted)
             if code == FINE:
                 c = Matrix(bias.at + b_on.to, 0, size)
-                code = contract(tiling, Problem(ones, a, c, 1, m, terms, after), mode)
+                code = contract(tiling, Problem(ones, a, c, 1, m, terms, after), granted)
             if w_on.merges:
                 merge(tiling, weight.at, m * n, w_on)
                 merge(tiling, bias.at, m, b_on)
@@ -297,7 +300,7 @@ def add_one(tiling, g, x, weight, bias, m, n):
 ACCUMULATE = layout_of("accumulate", "sum")
 
 
-@resident(no_cpython_wrapper=False)
+@resident(no_cpython_wrapper=False, ready=lambda first: load_late(first.dtype))
 def run_accumulate(
     g: Operand,
     x: Operand,
@@ -346,7 +349,7 @@ def run_accumulated(
 ) -> int:
     others = Others(bias, as_like(weight, samples), out_weight, out_bias, weight)
     code = refusal(weight, others, ACCUMULATED, 3, 0)
-    if code != SHAPES:
+    if code != SHAPES and code < WANTS:
         code = fault(weight, bias, samples) or code
     if code != FINE:
         return code

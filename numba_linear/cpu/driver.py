@@ -25,6 +25,7 @@ from numba_linear.cpu.machine import (
     least_height,
     prefetch_row,
     tile_shape,
+    tiling_for,
     vectors,
 )
 from numba_linear.cpu.matrix import Matrix, from_number
@@ -38,7 +39,7 @@ from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
 
-@resident
+@resident(late=tiling_for)
 def contract_tiles(tiling, problem: Problem) -> int:
     """C from A and B; C's rows and the bias are contiguous."""
     a, b, c, rows, cols, terms, epilogue = problem

@@ -28,7 +28,7 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, stripe
+from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, stripe, tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
@@ -228,7 +228,7 @@ def gemv_rows(tiling, problem, stretch, partials):
                         store(acc, at, 0)
 
 
-@resident
+@resident(late=tiling_for)
 def contract_dots(tiling, problem: Problem) -> int:
     """By `gemv_dot`; terms of A that are not contiguous are copied first."""
     a, b, c, rows, cols, terms, epilogue = problem
@@ -251,7 +251,7 @@ def contract_dots(tiling, problem: Problem) -> int:
     return FINE
 
 
-@resident
+@resident(late=tiling_for)
 def contract_rows(tiling, problem: Problem) -> int:
     """By `gemv_rows`, in stretches of C that stay in L1."""
     size, width, stack = item_bytes(tiling), columns_of(stripe(tiling)), scratch(STACK)

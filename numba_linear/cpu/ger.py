@@ -19,13 +19,13 @@ from numba_linear.cpu.fragment import (
     store_apart,
     zero,
 )
-from numba_linear.cpu.machine import short_vectors
+from numba_linear.cpu.machine import short_vectors, tiling_for
 from numba_linear.cpu.problem import Problem, of_transpose
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
 
-@resident
+@resident(late=tiling_for)
 def contract_outer(tiling, problem: Problem):
     four, one = short_vectors(tiling, 4, 32), short_vectors(tiling, 1, 32)
     if problem.cols < columns_of(short_vectors(tiling, 1, 16)):  # and no bias: along C's columns

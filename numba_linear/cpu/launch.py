@@ -27,6 +27,8 @@ from numba_linear.jit.words import new_word, word_of
 FREE, HELD = 0, 1
 #: Held until the first code for threads has started the layer.
 TOKEN = new_word("numba_linear.token", HELD)
+#: Not 0 once Numba failed to start a layer.
+NO_LAYER = new_word("numba_linear.no_layer", 0)
 #: Not 0 if only a thread that is Python's only one may enter the layer.
 FOR_ONE = new_word("numba_linear.for_one", 0)
 
@@ -41,11 +43,13 @@ def layer():
 
 def missing_threads():
     """Why Numba can start no threads; "" if it can, and then they are started."""
+    reason = ""
     try:
         numba.get_num_threads()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        return " ".join(str(error).split())
-    return ""
+        reason = " ".join(str(error).split())
+    NO_LAYER.value = bool(reason)
+    return reason
 
 
 def younger_than_python():
@@ -104,13 +108,17 @@ def only_thread():
     return thread != 0 and newest_thread(interpreter()) == thread and older_thread(thread) == 0
 
 
-@intrinsic
-def for_one(typingctx):
+def flag(symbol):
+    """An operation: whether the word of that name is not 0."""
+
     def codegen(context, builder, sig, args):
-        word = builder.load(word_of(builder, "numba_linear.for_one"))
+        word = builder.load(word_of(builder, symbol))
         return builder.icmp_unsigned("!=", word, ir.Constant(word.type, 0))
 
-    return types.boolean(), codegen
+    return intrinsic(lambda typingctx: (types.boolean(), codegen))
+
+
+for_one, no_layer = flag("numba_linear.for_one"), flag("numba_linear.no_layer")
 
 
 @intrinsic

@@ -6,8 +6,6 @@ the even lanes take a leaf of half as many rows, and the odd lanes the next leaf
 The tree adds two such leaves first, so a pair acts as a leaf of a tree with one level less.
 """
 
-from numba.extending import overload
-
 from numba_linear.codes import FINE, MEMORY
 from numba_linear.cpu.fragment import (
     add,
@@ -28,16 +26,21 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, half_vector, square, vector
+from numba_linear.cpu.machine import LINE, half_vector, square, tiling_for, vector
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, level_count, pending
 from numba_linear.cpu.tuning import STACK, WAYS
-from numba_linear.jit.compiler import INLINED
 from numba_linear.jit.resident import resident
 
 
-@resident
-def contract_pairs(tiling, problem: Problem) -> int:
+def wide_tiling_for(dtype):
+    """The tiling, or None if this machine's vectors are too short for the path."""
+    tiling = tiling_for(dtype)
+    return tiling if tiling.columns // 2 > WAYS else None
+
+
+@resident(late=wide_tiling_for)
+def contract_leaf_pairs(tiling, problem: Problem) -> int:
     a, b, c, _, cols, terms, epilogue = problem
     size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
     pairs, rows, half = terms // (2 * LEAF), lanes // 2, width // 2
@@ -89,19 +92,3 @@ def contract_pairs(tiling, problem: Problem) -> int:
     if need > STACK:
         release(work)
     return FINE
-
-
-def contract_leaf_pairs(tiling, problem):
-    """`contract_pairs`, compiled only if this machine's vectors can take the path."""
-
-
-def never(tiling, problem):
-    return MEMORY
-
-
-@overload(contract_leaf_pairs, jit_options=INLINED, strict=False)
-def pairs_of_wide_vectors(tiling, problem):
-    def pairs(tiling, problem):
-        return contract_pairs(tiling, problem)
-
-    return pairs if tiling.columns // 2 > WAYS else never

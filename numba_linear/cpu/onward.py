@@ -7,10 +7,7 @@ masked.
 
 from typing import NamedTuple
 
-from numba import types
-from numba.extending import intrinsic
-
-from numba_linear.codes import FINE, MEMORY, PARALLEL, SERIAL
+from numba_linear.codes import FINE, MEMORY
 from numba_linear.cpu.environment import restore, set_default
 from numba_linear.cpu.fragment import (
     add,
@@ -27,26 +24,18 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.launch import unlock_threads
-from numba_linear.cpu.machine import LINE, high_edge, high_tile, tile, vector
+from numba_linear.cpu.machine import LINE, high_edge, high_tile, tile, tiling_for, vector
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import along, at_edge, strip, strip_edge
 from numba_linear.cpu.pack import pack_b
 from numba_linear.cpu.parts import any_tiling, count_of, job_word, kept, launch, part_of
-from numba_linear.cpu.plan import MANY, Parts, parts_for, strips_for, threads_pay
+from numba_linear.cpu.plan import Parts, parts_for, strips_for
 from numba_linear.cpu.problem import Going, Onward
 from numba_linear.cpu.rule import LEAF
-from numba_linear.cpu.threads import (
-    NO_LAYER,
-    Words,
-    enable_threads,
-    needs_threads,
-    on_threads,
-    threads_for,
-)
-from numba_linear.cpu.tuning import LAUNCH, STACK
+from numba_linear.cpu.threads import contract_on_threads, threads_for, tries_threads
+from numba_linear.cpu.tuning import STACK
 from numba_linear.jit.compiler import inlined
-from numba_linear.jit.private import keep
-from numba_linear.jit.resident import address_of, call_address, resident
+from numba_linear.jit.resident import address_of, resident, wants
 
 # --------------------------------------------------------------------------------------
 # One leaf
@@ -193,10 +182,9 @@ def run_part(tiling, job, i) -> int:
 
 
 part_address = address_of(run_part)
-ON_THREADS = Words("going_on_threads")
 
 
-@resident(ready=ON_THREADS.has_code)
+@resident(late=tiling_for, threads=True)
 def go_on_threads(tiling, going: Going, mode) -> int:
     """On as many threads as pay, or on all; each has a part of C."""
     threads = threads_for(tiling, going.problem, mode)
@@ -206,53 +194,24 @@ def go_on_threads(tiling, going: Going, mode) -> int:
     count = parts.rows * parts.cols * count_of(going.problem.terms, parts.terms)
     failed = launch(any_tiling(), part_address(tiling), kept(Job(going, parts)), count)
     unlock_threads()
-    return min(failed, 1)
-
-
-call_on_threads = call_address(go_on_threads)
-going_on_threads = ON_THREADS.address
+    return failed
 
 
 @resident
 def go_on(tiling, going: Going, mode) -> int:
     """On the caller's thread or on several: FINE or MEMORY. `wants_threads` comes first."""
-    problem = going.problem
-    if mode == PARALLEL or (mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)):
-        address = going_on_threads(tiling)
-        if address != 0 and address != NO_LAYER:
-            return call_on_threads(address, tiling, going, mode)
+    if tries_threads(tiling, going.problem, mode):
+        return go_on_threads(tiling, going, mode)
     return go_on_alone(tiling, going)
 
 
+wants_going, wants_whole = wants(go_on_threads), wants(contract_on_threads)
+
+
 @inlined
-def wants_threads(tiling, problem, mode):
-    """Whether code for threads is wanted but not there; the problem is a whole batch."""
-    if mode == SERIAL or (mode != PARALLEL and not threads_pay(tiling, problem, MANY, LAUNCH)):
-        return False
-    address, other = going_on_threads(tiling), on_threads(tiling)
-    if address == 0 or other == 0:
-        return True
-    return mode == PARALLEL and (address == NO_LAYER or other == NO_LAYER)
-
-
-def enable(kind):
-    """Load the code for threads, for these sums and whole leaves; "" or why there can be none."""
-    return enable_threads(kind) or enable_threads(kind, ON_THREADS, go_on_threads)
-
-
-@intrinsic(prefer_literal=True)
-def ready_for(typingctx, tiling, threads):
-    """Load the code for threads with the caller, compiled or read from a cache, unless `threads`,
-    a constant, is 0."""
-    if threads.literal_value:
-        enable(tiling.dtype)
-
-    def codegen(context, builder, sig, args):
-        if threads.literal_value:
-            keep(context, builder, needs_threads(tiling.dtype, go_on_threads))
-        return context.get_dummy_value()
-
-    return types.void(tiling, threads), codegen
+def wants_threads(tiling):
+    """FINE, or the code of what is not there for these sums or whole leaves on threads."""
+    return max(wants_going(tiling), wants_whole(tiling))
 
 
 # --------------------------------------------------------------------------------------

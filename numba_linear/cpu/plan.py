@@ -7,7 +7,7 @@ path's file) decides nothing. All paths give the same bits.
 
 from typing import NamedTuple
 
-from numba_linear.codes import PARALLEL, SERIAL
+from numba_linear.codes import SERIAL
 from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of, terms_of
 from numba_linear.cpu.machine import (
     LINE,
@@ -34,7 +34,6 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_TERMS,
     FEW_WORK,
-    LAUNCH,
     MORE_ROWS,
     MORE_ROWS_BYTES,
     MULTIPLIED,
@@ -68,9 +67,9 @@ from numba_linear.cpu.tuning import (
 )
 from numba_linear.jit.compiler import inlined
 
-#: Paths for few multiply-adds: in three ways by `small.py`, for one term (`ger.py`), from short
-#: rows (`short.py`). LARGE stands for all others.
-COLUMNS, ROW_PAIRS, VECTORS, OUTER, SHORT, LARGE = range(6)
+#: Paths for few multiply-adds: for one term (`ger.py`), from short rows (`short.py`), and in three
+#: ways by `small.py`. LARGE stands for all others.
+OUTER, SHORT, VECTORS, ROW_PAIRS, COLUMNS, LARGE = range(6)
 #: Those: a strided C or bias (`strided.py`), by Cᵀ (`transposed.py`), one row in pairs of leaves
 #: (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops (`driver.py`).
 #: CONTIGUOUS stands for any of the last five.
@@ -443,9 +442,7 @@ def leaves_apart(tiling, problem, mode):
     """Whether a batch's whole leaves are a contraction of their own, added to the tree afterwards:
     on several threads, or if C exceeds L2, since an addition in the microkernel would wait for its
     operands."""
-    if problem.rows * problem.cols * item_bytes(tiling) >= a_bytes(tiling) or mode == PARALLEL:
-        return True
-    return mode != SERIAL and threads_pay(tiling, problem, MANY, LAUNCH)
+    return mode != SERIAL or problem.rows * problem.cols * item_bytes(tiling) >= a_bytes(tiling)
 
 
 # --------------------------------------------------------------------------------------

@@ -16,13 +16,13 @@ from numba_linear.cpu.fragment import (
     terms_of,
     zero,
 )
-from numba_linear.cpu.machine import short_vectors
+from numba_linear.cpu.machine import short_vectors, tiling_for
 from numba_linear.cpu.problem import Problem
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
 
-@resident
+@resident(late=tiling_for)
 def contract_short(tiling, problem: Problem):
     two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
     lanes = columns_of(two)

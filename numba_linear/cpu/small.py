@@ -16,33 +16,18 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.ger import contract_outer
-from numba_linear.cpu.machine import column, short_vectors, tile
+from numba_linear.cpu.machine import column, short_vectors, tile, tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
-from numba_linear.cpu.plan import OUTER, ROW_PAIRS, SHORT, VECTORS
+from numba_linear.cpu.plan import COLUMNS
 from numba_linear.cpu.problem import Epilogue, Problem, of_transpose
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
 from numba_linear.jit.compiler import inlined
-from numba_linear.jit.resident import resident
+from numba_linear.jit.resident import one_of, resident
 
 
-@inlined
-def contract_small(tiling, problem, path):
-    """C from A and B; they and the bias may have any strides. LARGE goes by columns too."""
-    if path == OUTER:
-        contract_outer(tiling, problem)
-    elif path == SHORT:
-        contract_short(tiling, problem)
-    elif path == VECTORS:
-        contract_in_vectors(tiling, problem)
-    elif path == ROW_PAIRS:
-        contract_in_pairs(tiling, problem)
-    else:
-        contract_in_columns(tiling, problem)
-
-
-@resident
+@resident(late=tiling_for)
 def contract_in_vectors(tiling, problem: Problem):
     a, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
@@ -89,7 +74,17 @@ def part_in_vectors(lanes, rows, cols):
     return lanes if 4 * (cols - lanes) <= lanes else cols
 
 
-@resident
+@resident(late=tiling_for)
+def contract_in_pairs(tiling, problem: Problem):
+    if problem.cols >= 4:
+        in_pairs(column(tiling, 4), problem)
+    elif problem.cols == 3:
+        in_pairs(column(tiling, 3), problem)
+    else:
+        in_pairs(column(tiling, 2), problem)
+
+
+@resident(late=tiling_for)
 def contract_in_columns(tiling, problem: Problem):
     bias_row, bias_col = 0, problem.epilogue.step
     if problem.cols < 8 and problem.cols < problem.rows:  # so that the longer side fills the lanes
@@ -107,14 +102,18 @@ def contract_in_columns(tiling, problem: Problem):
         in_columns(column(tiling, 1), problem, bias_row, bias_col)
 
 
-@resident
-def contract_in_pairs(tiling, problem: Problem):
-    if problem.cols >= 4:
-        in_pairs(column(tiling, 4), problem)
-    elif problem.cols == 3:
-        in_pairs(column(tiling, 3), problem)
-    else:
-        in_pairs(column(tiling, 2), problem)
+by_path = one_of(
+    contract_outer, contract_short, contract_in_vectors, contract_in_pairs, contract_in_columns
+)
+
+
+@inlined
+def contract_small(tiling, problem, path):
+    """C from A and B; they and the bias may have any strides. LARGE goes by columns too.
+
+    Returns FINE or a code from WANTS on.
+    """
+    return by_path(min(path, COLUMNS), tiling, problem)
 
 
 @inlined

@@ -34,9 +34,12 @@ def contract_split_k(tiling, problem, threads):
     whole, parts = rows * row, (terms + part_terms - 1) // part_terms
     work = allocate(parts * whole)
     part = Problem(a, b, Matrix(work, row, size), rows, cols, terms, Epilogue(0, 0, 0.0))
-    if not work or contract_parts(tiling, part, Parts(1, 1, part_terms, whole)):
-        release(work)
+    if not work:
         return MEMORY
+    failed = contract_parts(tiling, part, Parts(1, 1, part_terms, whole))
+    if failed:
+        release(work)
+        return failed
     # Of two neighbours the left is a whole subtree, so adding level by level is the rule's tree.
     reach = 1
     while reach < parts:

@@ -6,6 +6,7 @@ Planned where `is_strided`: the rows of C or the bias are not contiguous.
 from numba_linear.codes import MEMORY
 from numba_linear.cpu.contract import contract_alone
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, release, scratch
+from numba_linear.cpu.machine import tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.cpu.tuning import STRIDED_BLOCK
@@ -14,7 +15,7 @@ from numba_linear.jit.resident import resident
 BIAS_BYTES = 8 * STRIDED_BLOCK
 
 
-@resident
+@resident(late=tiling_for)
 def contract_strided(tiling, problem: Problem) -> int:
     a, b, c, rows, cols, terms, epilogue = problem
     size, most = item_bytes(tiling), STRIDED_BLOCK

@@ -19,14 +19,14 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import LINE, square, vector
+from numba_linear.cpu.machine import LINE, square, tiling_for, vector
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.cpu.tuning import TRANSPOSED_BLOCK
 from numba_linear.jit.resident import resident
 
 
-@resident
+@resident(late=tiling_for)
 def contract_transposed(tiling, problem: Problem) -> int:
     """C from Cᵀ, some of B's columns at a time."""
     a, b, c, rows, cols, terms, epilogue = problem

@@ -7,6 +7,11 @@ cache together with its first caller, and all callers share that copy.
 A *linked* function is compiled once and cached too, but as LLVM's bitcode, which each caller links
 and inlines. It suits code that must cost little at a call and little in its caller's compilation.
 
+A *late* function is compiled for the first call from Python that needs it. Its callers know only a
+word, by name, that holds its address. While that is 0, a call does nothing and returns the
+function's code from WANTS on; Python then loads it and repeats the whole call. What compiles a
+caller for `@njit` loads all late functions with it: compiled code must not wait for Python.
+
 A resident function does not raise. This saves its callers a branch, and Numba the counting of
 references around the call. It reports failure by the integer that it returns.
 """
@@ -23,6 +28,7 @@ from numba.core import cgutils
 from numba.core.errors import UnsupportedError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
+from numba_linear.codes import FINE, WANTS
 from numba_linear.cpu.launch import missing_threads
 from numba_linear.jit.build import build
 from numba_linear.jit.compiler import OPTIONS
@@ -36,8 +42,15 @@ from numba_linear.jit.private import (
     keep,
     link,
 )
+from numba_linear.jit.words import new_words, word_of
 
 RESIDENTS: dict[str, "Resident"] = {}
+
+#: The late ones, by number; and their addresses for each dtype, 0 without code.
+LATE: list["Resident"] = []
+FOUND = {
+    dtype: new_words(f"numba_linear.late.{dtype}", 32) for dtype in (types.float32, types.float64)
+}
 
 
 @contextlib.contextmanager
@@ -105,8 +118,8 @@ def kind(annotation, first):
 class Resident:
     """A function and its machine code so far."""
 
-    def __init__(self, function, ready, linked, options):
-        self.ready, self.linked = ready, linked
+    def __init__(self, function, ready, linked, late, threads, options):
+        self.ready, self.linked, self.late, self.threads = ready, linked, late, threads
         self.name = f"{function.__module__}.{function.__name__}"
         self.signature = inspect.signature(function)
         self.annotations = [p.annotation for p in self.signature.parameters.values()]
@@ -116,6 +129,9 @@ class Resident:
         self.cached = None
         self.addresses = {}
         self.entries = {}
+        if late:
+            self.number = len(LATE)
+            LATE.append(self)
 
     @functools.cached_property
     def dispatcher(self):
@@ -158,6 +174,27 @@ class Resident:
             result = builder.select(status.is_error, ir.Constant(ir.IntType(64), 1), result)
         return result
 
+    def found(self, builder, first, index):
+        """The address of the late function so many numbers on, whether there is one, and the code
+        that wants it."""
+        number = builder.add(index, ir.Constant(index.type, self.number))
+        table = word_of(builder, f"numba_linear.late.{first.dtype}")
+        address = builder.load(builder.gep(table, [number]))
+        there = builder.icmp_unsigned("!=", address, ir.Constant(address.type, 0))
+        return address, there, builder.add(number, ir.Constant(number.type, WANTS))
+
+    def call_late(self, context, builder, first, args, index):
+        """The result, FINE for none, or the code that wants the function."""
+        address, there, code = self.found(builder, first, index)
+        code = cgutils.alloca_once_value(builder, code)
+        with builder.if_then(there, likely=True):
+            kind = code_type(context, self.typed(first)).as_pointer()
+            result = self.call(context, builder, builder.inttoptr(address, kind), first, args)
+            if self.result != types.intp:
+                result = context.get_constant(types.intp, FINE)
+            builder.store(result, code)
+        return builder.load(code)
+
     def load(self, first):
         """Make the symbol for this type of first argument resolve."""
         if first in self.addresses:
@@ -173,9 +210,11 @@ class Resident:
             self.entries[first] = self.dispatcher.compile(args)
             address = code_of(self.dispatcher, args)
             binding.add_symbol(self.symbol(first), address)
-            self.addresses[first] = address
-        if self.ready:
-            self.ready(first, address)
+            if self.ready:
+                self.ready(first)
+            if self.late:
+                FOUND[first.dtype][self.number] = address
+            self.addresses[first] = address  # last: another thread now takes it for loaded
 
 
 class Needed:
@@ -214,23 +253,46 @@ def need(name, first):
     return Needed(name, first)
 
 
-def resident(function=None, ready=None, linked=False, **options):
+def load_late(dtype, threads=()):
+    """Load the late functions for a dtype, of those for threads only these.
+
+    Returns constants of compiled callers.
+    """
+    wanted = [each for each in LATE if not each.threads or each.function in threads]
+    firsts = {each.name: each.late(dtype) for each in wanted}
+    return [need(name, first) for name, first in firsts.items() if first]
+
+
+def load_wanted(code, dtype):
+    """Load the late function of a code; "" or why Numba can start no threads for it."""
+    wanted = LATE[code - WANTS]
+    reason = missing_threads() if wanted.threads else ""
+    if not reason:
+        wanted.load(wanted.late(dtype))
+    return reason
+
+
+def resident(function=None, ready=None, linked=False, late=None, threads=False, **options):
     """Decorate a function that is compiled once for each type of its first argument.
 
     The other parameters are integers, or what their annotation says: `float`, a named tuple or a
     Numba type; any other annotation means the first one's type. A result is annotated `int`.
-    `ready` is called with the type and the address once there is code. If `linked`, LLVM copies
-    the code into its callers. `options` of `numba.njit` override `OPTIONS`.
+    `ready` is called with the type once there is code, before anything calls it. If `linked`, LLVM
+    copies the code into its callers. A `late` function is one with this: it gives the first
+    argument's type for a dtype, or None if this machine never calls the function. It may need
+    `threads`. `options` of `numba.njit` override `OPTIONS`.
     """
     if function is None:
-        return lambda function: resident(function, ready=ready, linked=linked, **options)
-    owner = function.resident = Resident(function, ready, linked, options)
+        return lambda function: resident(function, ready, linked, late, threads, **options)
+    owner = function.resident = Resident(function, ready, linked, late, threads, options)
     RESIDENTS[owner.name] = owner
 
     @type_callable(function)
     def type_call(context):
         def typer(*args):
             first = args[0]
+            if owner.late:
+                return types.intp(*owner.typed(first).args)
             for shape in first.shapes if isinstance(first, OneOf) else [first]:
                 owner.load(shape)
             return owner.typed(first)
@@ -241,6 +303,9 @@ def resident(function=None, ready=None, linked=False, **options):
     @lower_builtin(function, types.VarArg(types.Any))
     def lower(context, builder, sig, args):
         first = sig.args[0]
+        if owner.late:
+            own = context.get_constant(types.intp, 0)
+            return owner.call_late(context, builder, first, args, own)
         shapes = first.shapes if isinstance(first, OneOf) else [first]
         keep(context, builder, *(Needed(owner.name, shape) for shape in shapes))
         callees = [owner.declared(context, builder, shape) for shape in shapes]
@@ -285,6 +350,36 @@ def call_address(function):
             return owner.call(context, builder, callee, first, args[1:])
 
         return signature.return_type(types.intp, *signature.args), codegen
+
+    return intrinsic(word)
+
+
+def wants(function):
+    """An operation: FINE if a late function is there, or else the code that wants it."""
+    owner = function.resident
+
+    def word(typingctx, first):
+        def codegen(context, builder, sig, args):
+            zero = context.get_constant(types.intp, FINE)
+            _, there, code = owner.found(builder, first, zero)
+            return builder.select(there, zero, code)
+
+        return types.intp(first), codegen
+
+    return intrinsic(word)
+
+
+def one_of(*functions):
+    """An operation: call the late function of an index, the first argument. They have the same two
+    parameters, and were defined in this order, one after the other."""
+    owner = functions[0].resident
+    assert LATE[owner.number :][: len(functions)] == [each.resident for each in functions]
+
+    def word(typingctx, index, first, second):
+        def codegen(context, builder, sig, args):
+            return owner.call_late(context, builder, first, args[1:], args[0])
+
+        return types.intp(types.intp, *owner.typed(first).args), codegen
 
     return intrinsic(word)
 

@@ -12,6 +12,13 @@ def new_word(symbol, value):
     return word
 
 
+def new_words(symbol, count):
+    """The same for so many integers, all 0."""
+    words = (ctypes.c_int64 * count)()
+    binding.add_symbol(symbol, ctypes.addressof(words))
+    return words
+
+
 def word_of(builder, symbol):
     """The address of an integer, for code that is being built."""
     try:

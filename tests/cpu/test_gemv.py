@@ -3,16 +3,23 @@
 import numpy as np
 import pytest
 from bits import assert_bits
-from numba import njit
+from numba import njit, types
 
 from numba_linear import equations
 from numba_linear.codes import FINE
 from numba_linear.cpu.fragment import columns_of
 from numba_linear.cpu.gemv import contract_dots, contract_rows
-from numba_linear.cpu.machine import stripe, tiling_of
+from numba_linear.cpu.machine import stripe, tiling_for, tiling_of
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import by_dots, by_rows
 from numba_linear.cpu.problem import Epilogue, Problem
+
+
+@pytest.fixture(autouse=True, scope="module")
+def late():
+    for contract in (contract_dots, contract_rows):
+        for dtype in (types.float32, types.float64):
+            contract.resident.load(tiling_for(dtype))
 
 
 @njit
