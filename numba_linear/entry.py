@@ -589,6 +589,7 @@ def run_backward(
     code = refusal(g, others, layout, 3, reduction == MEAN)
     if code == FINE:
         former = set_default()
+        # the quickest first: a call that wants code is repeated
         code = bias_sum(g, out_bias, reduction, mode)
         if code == FINE:
             code = weight_sum(g, x, out_weight, reduction, mode)

@@ -1,7 +1,7 @@
 """The linear layer and its gradients: the public calls, from Python and inside `@njit`.
 
-A call from Python goes straight to the compiled layer (`entry.py`). If that refuses, because it is
-not compiled for the dtype yet or because an argument is wrong, `settle` finds out why.
+A call from Python goes straight to the compiled layer (`entry.py`). If that refuses, because code
+for the dtype is not loaded yet or because an argument is wrong, `settle` finds out why.
 """
 
 import functools

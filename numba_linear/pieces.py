@@ -23,7 +23,6 @@ from numba_linear.codes import (
     SERIAL,
     SHAPES,
     UNCOUNTED,
-    WANTS,
 )
 from numba_linear.cpu.engine import contract
 from numba_linear.cpu.environment import is_default, restore, set_default
@@ -338,7 +337,7 @@ def run_accumulate(
 ACCUMULATED = layout_of("accumulated", "sum")
 
 
-@resident(no_cpython_wrapper=False)
+@resident(no_cpython_wrapper=False, ready=refusal.resident.load)
 def run_accumulated(
     weight: Operand,
     bias: Operand,
@@ -349,7 +348,7 @@ def run_accumulated(
 ) -> int:
     others = Others(bias, as_like(weight, samples), out_weight, out_bias, weight)
     code = refusal(weight, others, ACCUMULATED, 3, 0)
-    if code != SHAPES and code < WANTS:
+    if code != SHAPES:
         code = fault(weight, bias, samples) or code
     if code != FINE:
         return code

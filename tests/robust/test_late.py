@@ -128,6 +128,8 @@ for i, results in got.items():
 """
 
 ACCUMULATED = """
+none_yet = accumulator(np.empty((2, 3)), 1)
+same(njit(lambda acc: accumulated(acc, "sum"))(none_yet)[1:], (np.zeros((2, 3)), np.zeros(2)))
 # more samples than a leaf, cut within leaves, on one thread and on several
 for parallel in (False, True, None):
     g, x = random(1500, 30), random(1500, 40)
