@@ -42,16 +42,24 @@ QUICK = {
     "test_tree_sum.py",
 }
 
-#: The marker `once`: pages, benchmarks, what is read from the machine, and the table of tunables.
-#: They hold for the package whatever compiles it.
+#: The marker `once`: pages, benchmarks, commands, what is read from the machine, decisions and the
+#: table of tunables. They hold for the package whatever compiles it.
 ONCE = {
     "cpu/test_caches.py",
+    "cpu/test_plan.py",
     "cpu/test_threads_worth.py",
     "cpu/test_tunables.py",
     "docs",
+    "robust/test_fuzz.py",
+    "robust/test_sizes.py",
+    "robust/test_systems.py",
     "test_alarm.py",
     "test_benchmarks.py",
+    "test_commands.py",
     "test_dashboard.py",
+    "test_equations.py",
+    "test_stretch.py",
+    "test_tree_sum.py",
 }
 
 
