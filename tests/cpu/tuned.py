@@ -91,6 +91,7 @@ IN_PLACE = {
     "PREFETCH_BYTES": NEVER,
     "PREFETCH_TILES": 1,
     "PREFETCH_ROW": dict.fromkeys(KINDS, NEVER),
+    "SWEEP_LINES": ALWAYS,
 }
 SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 
