@@ -249,10 +249,7 @@ def as_operand(context, builder, result, array, value):
     type_, opened_array, there = opened(context, builder, array, value)
 
     def kept(field):
-        with builder.goto_entry_block():  # Numba's own alloca would fill it with zeros
-            slot = builder.alloca(field.type)
-        builder.store(field, slot)
-        return builder.ptrtoint(slot, INTP)
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, field), INTP)
 
     if type_ is not None:
         operand.address = builder.ptrtoint(opened_array.data, INTP)
