@@ -12,8 +12,9 @@ from numba_linear.codes import FINE
 from numba_linear.cpu.driver import contract_tiles
 from numba_linear.cpu.gemv import contract_dots, contract_rows
 from numba_linear.cpu.leaf_pairs import contract_leaf_pairs
-from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, ROWS, TRANSPOSED, path_of_rows
+from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, OUTER, ROWS, TRANSPOSED, path_of_rows
 from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.small import contract_small
 from numba_linear.cpu.transposed import contract_transposed
 from numba_linear.jit.resident import resident
 
@@ -23,6 +24,8 @@ def contract_alone(tiling, problem: Problem) -> int:
     if problem.rows == 0 or problem.cols == 0:
         return FINE
     path = path_of_rows(tiling, problem)
+    if path == OUTER:
+        return contract_small(tiling, problem, path)
     if path == TRANSPOSED:
         return contract_transposed(tiling, problem)
     if path == LEAF_PAIRS:

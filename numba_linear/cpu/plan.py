@@ -94,6 +94,8 @@ def path_of(tiling, problem):
 @inlined
 def path_of_rows(tiling, problem):
     """The path on one thread of a contraction whose C rows and bias are contiguous."""
+    if by_outer(tiling, problem):
+        return OUTER
     if by_transpose(tiling, problem):
         return TRANSPOSED
     if by_leaf_pairs(tiling, problem):
