@@ -69,13 +69,17 @@ PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
         {"TRANSPOSED_ROW": 0},
         [(FORWARD, (32, 256, 256)), (FORWARD, (64, 784, 256))],
     ),
-    "few terms: C in L2": (
+    "few terms, along C's rows (`strips.py`)": (
+        {"STRIP_ROW_TERMS": 0},
+        [(WEIGHT, (2, 1024, 1024)), (WEIGHT, (4, 4096, 11008)), (INPUT, (200000, 64, 10))],
+    ),
+    "few terms and a bias: C in L2": (
         {"FEW_TERMS": 0},
-        [(WEIGHT, (4, 4096, 11008)), (WEIGHT, (8, 4096, 4096))],
+        [(FORWARD, (200000, 16, 96)), (FORWARD, (20000, 32, 1024))],
     ),
     "C's panels aligned": (
         {"ALIGNED_C": NEVER},
-        [(INPUT, (200000, 64, 10)), (FORWARD, (100000, 16, 96))],
+        [(FORWARD, (200000, 10, 64)), (FORWARD, (100000, 16, 96))],
     ),
     "tiles taller than A": (
         {"TALL_PANELS": NEVER},

@@ -12,9 +12,10 @@ from numba_linear.codes import FINE
 from numba_linear.cpu.driver import contract_tiles
 from numba_linear.cpu.gemv import contract_dots, contract_rows
 from numba_linear.cpu.leaf_pairs import contract_leaf_pairs
-from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, OUTER, ROWS, TRANSPOSED, path_of_rows
-from numba_linear.cpu.problem import Problem
+from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, OUTER, ROWS, STRIPS, TRANSPOSED, path_of_rows
+from numba_linear.cpu.problem import Going, Onward, Problem
 from numba_linear.cpu.small import contract_small
+from numba_linear.cpu.strips import contract_strips
 from numba_linear.cpu.transposed import contract_transposed
 from numba_linear.jit.resident import resident
 
@@ -26,6 +27,8 @@ def contract_alone(tiling, problem: Problem) -> int:
     path = path_of_rows(tiling, problem)
     if path == OUTER:
         return contract_small(tiling, problem, path)
+    if path == STRIPS:
+        return contract_strips(tiling, Going(problem, Onward(0, 0, 0, 0, 0)))
     if path == TRANSPOSED:
         return contract_transposed(tiling, problem)
     if path == LEAF_PAIRS:

@@ -18,6 +18,7 @@ from numba_linear.cpu.tuning import (
     HEIGHTS,
     PREFETCH_ROW,
     STRIP_ROWS,
+    STRIP_TERMS,
     TILE,
 )
 from numba_linear.jit.private import target
@@ -107,6 +108,7 @@ a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
+strip_terms = constant_word(lambda tiling: STRIP_TERMS[instructions()])
 least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 

@@ -138,7 +138,7 @@ def tiles(
 
 
 @inlined
-def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
+def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, divisor):
     """Tiles side by side for sums that go on, by terms of one leaf. The next tile's columns of B
     are `b_tile` bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
     """
@@ -155,11 +155,11 @@ def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below):
             acc = outer(acc, a.at + p * a.col, a.row, bt + p * b.col)
         for i in range(merges):
             acc = add(load(shape, ct + first + i * level, c_row), acc)
-        store(acc, ct + to, c_row)
+        store(finish(acc, 0, divisor), ct + to, c_row)
 
 
 @inlined
-def at_edge(shape, cols, a, b, c, c_row, terms, onward):
+def at_edge(shape, cols, a, b, c, c_row, terms, onward, divisor):
     """An edge tile: C and B have `cols` of its columns."""
     begun, first, level, merges, to = onward
     acc = zero(shape)
@@ -169,14 +169,26 @@ def at_edge(shape, cols, a, b, c, c_row, terms, onward):
         acc = outer_inside(acc, a.at + p * a.col, a.row, b.at + p * b.col, cols)
     for i in range(merges):
         acc = add(load_cols(shape, c + first + i * level, c_row, cols), acc)
-    store_cols(acc, c + to, c_row, cols)
+    store_cols(finish(acc, 0, divisor), c + to, c_row, cols)
 
 
 @resident
-def strip(shape, count, a: Matrix, b: Matrix, b_tile, c, c_row, terms, onward: Onward, below):
-    along(shape, count, a, b, b_tile, c, c_row, terms, onward, below)
+def strip(
+    shape,
+    count,
+    a: Matrix,
+    b: Matrix,
+    b_tile,
+    c,
+    c_row,
+    terms,
+    onward: Onward,
+    below,
+    divisor: float,
+):
+    along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, divisor)
 
 
 @resident
-def strip_edge(shape, cols, a: Matrix, b: Matrix, c, c_row, terms, onward: Onward):
-    at_edge(shape, cols, a, b, c, c_row, terms, onward)
+def strip_edge(shape, cols, a: Matrix, b: Matrix, c, c_row, terms, onward: Onward, divisor: float):
+    at_edge(shape, cols, a, b, c, c_row, terms, onward, divisor)

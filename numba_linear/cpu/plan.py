@@ -20,6 +20,7 @@ from numba_linear.cpu.machine import (
     heights,
     least_height,
     short_vectors,
+    strip_terms,
     stripe,
 )
 from numba_linear.cpu.problem import Sweep
@@ -55,6 +56,7 @@ from numba_linear.cpu.tuning import (
     SPLIT_K_TERMS,
     STRIP_BYTES,
     STRIP_FEW,
+    STRIP_ROW_TERMS,
     SWEEP_LINES,
     TALL_BYTES,
     TALL_PANELS,
@@ -70,10 +72,11 @@ from numba_linear.jit.compiler import inlined
 #: Paths for few multiply-adds: for one term (`ger.py`), from short rows (`short.py`), and in three
 #: ways by `small.py`. LARGE stands for all others.
 OUTER, SHORT, VECTORS, ROW_PAIRS, COLUMNS, LARGE = range(6)
-#: Those: a strided C or bias (`strided.py`), by Cᵀ (`transposed.py`), one row in pairs of leaves
-#: (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops (`driver.py`).
-#: CONTIGUOUS stands for any of the last five.
-STRIDED, TRANSPOSED, LEAF_PAIRS, DOTS, ROWS, TILES, CONTIGUOUS = range(LARGE + 1, LARGE + 8)
+#: Those: a strided C or bias (`strided.py`), few terms (`strips.py`), by Cᵀ (`transposed.py`), one
+#: row in pairs of leaves (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops
+#: (`driver.py`). CONTIGUOUS stands for any of the last six.
+STRIDED, STRIPS, TRANSPOSED, LEAF_PAIRS, DOTS, ROWS, TILES = range(LARGE + 1, LARGE + 8)
+CONTIGUOUS = TILES + 1
 
 
 # --------------------------------------------------------------------------------------
@@ -96,6 +99,8 @@ def path_of_rows(tiling, problem):
     """The path on one thread of a contraction whose C rows and bias are contiguous."""
     if by_outer(tiling, problem):
         return OUTER
+    if by_strips(tiling, problem):
+        return STRIPS
     if by_transpose(tiling, problem):
         return TRANSPOSED
     if by_leaf_pairs(tiling, problem):
@@ -201,6 +206,15 @@ def by_row_pairs(problem):
     rows, cols = problem.rows, problem.cols
     few = 1 < rows < 8 and 1 < cols < 8 and (cols > 2 or rows == 2)
     return few and problem.terms >= PAIR_TERMS
+
+
+@inlined
+def by_strips(tiling, problem):
+    """Whether there are few terms, C has two rows and its columns fill a tile, and there is no
+    bias."""
+    rows, cols, terms = problem.rows, problem.cols, problem.terms
+    few = 0 < terms <= min(strip_terms(tiling), STRIP_ROW_TERMS * rows)
+    return few and rows > 1 and cols >= columns_of(tiling) and problem.epilogue.bias == 0
 
 
 @inlined

@@ -21,6 +21,7 @@ from numba_linear.cpu.plan import (
     ROWS,
     SHORT,
     STRIDED,
+    STRIPS,
     TILES,
     TRANSPOSED,
     VECTORS,
@@ -54,13 +55,21 @@ from numba_linear.cpu.tuning import (
     SHORT_ROW,
     SHORT_ROWS,
     SHORT_WORK,
+    STRIP_ROW_TERMS,
+    STRIP_TERMS,
     VECTOR_WORK,
     WAYS,
 )
 
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
 NAMES = {COLUMNS: "columns", ROW_PAIRS: "pairs of rows", VECTORS: "vectors", OUTER: "outer"}
-NAMES |= {SHORT: "short", STRIDED: "strided", TRANSPOSED: "transposed", LEAF_PAIRS: "leaf pairs"}
+NAMES |= {
+    SHORT: "short",
+    STRIDED: "strided",
+    STRIPS: "strips",
+    TRANSPOSED: "transposed",
+    LEAF_PAIRS: "leaf pairs",
+}
 NAMES |= {DOTS: "dots", ROWS: "rows", TILES: "tiles"}
 
 
@@ -127,7 +136,14 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_INPUT, MORE_ROWS, 12000, 6000, ROWS),
         (GRAD_INPUT, MORE_ROWS + 1, 12000, 6000, TILES),
         (GRAD_WEIGHT, 1, 100, 100, OUTER),
-        (GRAD_WEIGHT, 1, 1000, 1000, TILES),
+        (GRAD_WEIGHT, 1, 1000, 1000, OUTER),
+        (GRAD_WEIGHT, 2, 1000, 1000, STRIPS),
+        (GRAD_WEIGHT, 16, 1000, 1000, STRIPS),
+        (GRAD_WEIGHT, max(STRIP_TERMS.values()) + 1, 1000, 1000, TILES),
+        (GRAD_WEIGHT, 16, 10000, 4, STRIPS),
+        (GRAD_WEIGHT, 17, 10000, 4, TILES),
+        (GRAD_INPUT, 100000, 64, 10, STRIPS),
+        (GRAD_INPUT, 100000, 7, 10, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
         (GRAD_BIAS, 200, 0, 100, VECTORS),
         (GRAD_WEIGHT, 16, 4, 4, VECTORS),
@@ -148,7 +164,8 @@ def test_rows_that_evict_each_other_are_not_read_as_vectors(dtype):
     assert path(like, GRAD_INPUT, 1, n, WAYS + 1) == ROWS
     assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == VECTORS
     assert path(like, GRAD_INPUT, 1, n // 2, 2 * WAYS + 1) == ROWS
-    assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == TILES
+    assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == STRIPS
+    assert path(like, GRAD_INPUT, 3, n, 3 * STRIP_ROW_TERMS + 1) == TILES
     assert path(like, GRAD_INPUT, 4, n, WAYS + 1) == VECTORS
 
 

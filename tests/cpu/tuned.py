@@ -66,6 +66,7 @@ PACKED = {
     "STRIP_BYTES": 0,
     "STRIP_FEW": 0,
     "STRIP_ROWS": 5,
+    "STRIP_TERMS": dict.fromkeys(KINDS, NEVER),
     "STRIP_WORK": NEVER,
 }
 #: The paths for few multiply-adds where they can go; else tiles of other heights, nothing packed.
@@ -92,6 +93,8 @@ IN_PLACE = {
     "PREFETCH_TILES": 1,
     "PREFETCH_ROW": dict.fromkeys(KINDS, NEVER),
     "SWEEP_LINES": ALWAYS,
+    "STRIP_TERMS": dict.fromkeys(KINDS, 256),
+    "STRIP_ROW_TERMS": ALWAYS,
 }
 SETS = {"paths": PATHS, "packed": PACKED, "in place": IN_PLACE}
 
