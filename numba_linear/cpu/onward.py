@@ -1,8 +1,6 @@
 """Sums that go on from call to call: more terms of one leaf, on one thread or on several.
 
-They go along C's rows, in strips of as many columns as B's terms fit L2. No tile begins early,
-since it would add terms twice: left-over rows are strips of one row, and left-over columns are
-masked.
+They go along C's rows, by `strips.py`.
 """
 
 from typing import NamedTuple
