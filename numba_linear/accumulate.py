@@ -389,7 +389,7 @@ def _accumulate(acc, g, x, parallel=None):
 
     def call(acc, g, x, parallel=None):
         mode = mode_of(g, parallel)
-        code = accumulate_of_samples(
+        done = accumulate_of_samples(
             tiling_of(g),
             samples(g),
             samples(x),
@@ -398,31 +398,36 @@ def _accumulate(acc, g, x, parallel=None):
             samples_of(acc),
             mode,
         )
-        if code == UNSURE:
-            code = run_accumulate(
-                operand(g, g),
-                operand(g, x),
-                weight_operand(acc),
-                bias_operand(acc),
-                samples_operand(acc),
-                mode,
+        if done != FINE:
+            # assigned once: Numba 0.61 raises with the first of a variable's values
+            code = (
+                run_accumulate(
+                    operand(g, g),
+                    operand(g, x),
+                    weight_operand(acc),
+                    bias_operand(acc),
+                    samples_operand(acc),
+                    mode,
+                )
+                if done == UNSURE
+                else done
             )
-        if code == MEMORY:
-            raise MemoryError(no_memory)
-        if FULL <= code <= SCATTERED + 1:
-            levels, so_far = weight_shape(acc)[0], count_at(samples_of(acc).at)
-            raise AccumulatorError("accumulate", code, levels, so_far, shape_of(g))
-        if code != FINE:
-            raise ArgumentError(
-                "accumulate",
-                "mean",
-                code,
-                shape_of(g),
-                shape_of(x),
-                weight_shape(acc),
-                bias_shape(acc),
-                samples_shape(acc),
-            )
+            if code == MEMORY:
+                raise MemoryError(no_memory)
+            if FULL <= code <= SCATTERED + 1:
+                levels, so_far = weight_shape(acc)[0], count_at(samples_of(acc).at)
+                raise AccumulatorError("accumulate", code, levels, so_far, shape_of(g))
+            if code != FINE:
+                raise ArgumentError(
+                    "accumulate",
+                    "mean",
+                    code,
+                    shape_of(g),
+                    shape_of(x),
+                    weight_shape(acc),
+                    bias_shape(acc),
+                    samples_shape(acc),
+                )
 
     return call
 
