@@ -114,33 +114,34 @@ def time_cells(name: str) -> list[float]:
     from numba_linear import forward, grad_input, grad_weight
 
     @njit
-    def forwards(count, x, w, g, out):
+    def forwards(count, x, w, b, g, out):
         for _ in range(count):
-            forward(x, w, None, out)
+            forward(x, w, b, out)
 
     @njit
-    def grad_inputs(count, x, w, g, out):
+    def grad_inputs(count, x, w, b, g, out):
         for _ in range(count):
             grad_input(g, w, out)
 
     @njit
-    def grad_weights(count, x, w, g, out):
+    def grad_weights(count, x, w, b, g, out):
         for _ in range(count):
             grad_weight(g, x, "sum", out)
 
     times = []
     for operation, (samples, n, m), dtype in cells_of(name):
-        x, g, w = (np.ones(s, dtype) for s in ((samples, n), (samples, m), (m, n)))
+        shapes = (samples, n), (samples, m), (m, n), m
+        x, g, w, b = (np.ones(shape, dtype) for shape in shapes)
         calls, like = {FORWARD: (forwards, g), INPUT: (grad_inputs, x), WEIGHT: (grad_weights, w)}[
             operation
         ]
         out = np.empty_like(like)
         count = max(1, 1_000_000 // (samples * n * m))
-        calls(count, x, w, g, out)
+        calls(count, x, w, b, g, out)
         least, end = math.inf, perf_counter() + SECONDS
         while least == math.inf or perf_counter() < end:
             start = perf_counter()
-            calls(count, x, w, g, out)
+            calls(count, x, w, b, g, out)
             least = min(least, (perf_counter() - start) / count)
         times.append(least)
     return times
