@@ -71,15 +71,11 @@ PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
     ),
     "few terms, along C's rows (`strips.py`)": (
         {"STRIP_ROW_TERMS": 0},
-        [(WEIGHT, (2, 1024, 1024)), (WEIGHT, (4, 4096, 11008)), (INPUT, (200000, 64, 10))],
-    ),
-    "few terms and a bias: C in L2": (
-        {"FEW_TERMS": 0},
-        [(FORWARD, (200000, 16, 96)), (FORWARD, (20000, 32, 1024))],
+        [(WEIGHT, (2, 1024, 1024)), (WEIGHT, (4, 4096, 11008)), (FORWARD, (200000, 10, 64))],
     ),
     "C's panels aligned": (
         {"ALIGNED_C": NEVER},
-        [(FORWARD, (200000, 10, 64)), (FORWARD, (100000, 16, 96))],
+        [(FORWARD, (50000, 72, 320)), (INPUT, (20000, 640, 70))],
     ),
     "tiles taller than A": (
         {"TALL_PANELS": NEVER},

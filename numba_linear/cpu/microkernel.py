@@ -25,7 +25,7 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import LINE, instructions
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.problem import Leaves, Onward, Prefetch
+from numba_linear.cpu.problem import Epilogue, Leaves, Onward, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
 from numba_linear.jit.compiler import INLINED, inlined
 from numba_linear.jit.resident import resident
@@ -138,7 +138,7 @@ def tiles(
 
 
 @inlined
-def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, divisor):
+def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, after):
     """Tiles side by side for sums that go on, by terms of one leaf. The next tile's columns of B
     are `b_tile` bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
     """
@@ -155,11 +155,12 @@ def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, divisor):
             acc = outer(acc, a.at + p * a.col, a.row, bt + p * b.col)
         for i in range(merges):
             acc = add(load(shape, ct + first + i * level, c_row), acc)
-        store(finish(acc, 0, divisor), ct + to, c_row)
+        bias = after.bias + t * row_bytes(shape) if after.bias else 0
+        store(finish(acc, bias, after.divisor), ct + to, c_row)
 
 
 @inlined
-def at_edge(shape, cols, a, b, c, c_row, terms, onward, divisor):
+def at_edge(shape, cols, a, b, c, c_row, terms, onward, after):
     """An edge tile: C and B have `cols` of its columns."""
     begun, first, level, merges, to = onward
     acc = zero(shape)
@@ -169,7 +170,7 @@ def at_edge(shape, cols, a, b, c, c_row, terms, onward, divisor):
         acc = outer_inside(acc, a.at + p * a.col, a.row, b.at + p * b.col, cols)
     for i in range(merges):
         acc = add(load_cols(shape, c + first + i * level, c_row, cols), acc)
-    store_cols(finish(acc, 0, divisor), c + to, c_row, cols)
+    store_cols(finish(acc, after.bias, after.divisor), c + to, c_row, cols)
 
 
 @resident
@@ -184,11 +185,13 @@ def strip(
     terms,
     onward: Onward,
     below,
-    divisor: float,
+    after: Epilogue,
 ):
-    along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, divisor)
+    along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, after)
 
 
 @resident
-def strip_edge(shape, cols, a: Matrix, b: Matrix, c, c_row, terms, onward: Onward, divisor: float):
-    at_edge(shape, cols, a, b, c, c_row, terms, onward, divisor)
+def strip_edge(
+    shape, cols, a: Matrix, b: Matrix, c, c_row, terms, onward: Onward, after: Epilogue
+):
+    at_edge(shape, cols, a, b, c, c_row, terms, onward, after)

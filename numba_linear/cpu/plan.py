@@ -33,7 +33,6 @@ from numba_linear.cpu.tuning import (
     DOT_ROWS,
     EVICT,
     FEW_ROWS,
-    FEW_TERMS,
     FEW_WORK,
     MORE_ROWS,
     MORE_ROWS_BYTES,
@@ -210,11 +209,10 @@ def by_row_pairs(problem):
 
 @inlined
 def by_strips(tiling, problem):
-    """Whether there are few terms, C has two rows and its columns fill a tile, and there is no
-    bias."""
+    """Whether there are few terms, and C has two rows and its columns fill a tile."""
     rows, cols, terms = problem.rows, problem.cols, problem.terms
     few = 0 < terms <= min(strip_terms(tiling), STRIP_ROW_TERMS * rows)
-    return few and rows > 1 and cols >= columns_of(tiling) and problem.epilogue.bias == 0
+    return few and rows > 1 and cols >= columns_of(tiling)
 
 
 @inlined
@@ -286,9 +284,6 @@ def blocks_for(tiling, problem):
     block_rows = rows
     if rows * a_term > a_bytes(tiling):
         block_rows = min(rows, max(1, a_bytes(tiling) // a_term // most_rows) * most_rows)
-    if terms <= FEW_TERMS and rows * cols * size > b_bytes(tiling):
-        fit = a_bytes(tiling) // (cols * size) // most_rows * most_rows
-        block_rows = min(block_rows, max(most_rows, fit))
 
     # Reading B in place saves packing, whose cost many tiles would share. But loads of unaligned
     # rows straddle cache lines, and rows that are pages apart evict each other. A tile must not

@@ -9,13 +9,22 @@ masked.
 from typing import NamedTuple
 
 from numba_linear.codes import FINE, MEMORY
-from numba_linear.cpu.fragment import allocate, columns_of, item_bytes, release, rows_of, scratch
-from numba_linear.cpu.machine import LINE, high_edge, high_tile, tile, tiling_for
+from numba_linear.cpu.fragment import (
+    allocate,
+    columns_of,
+    item_bytes,
+    load_part,
+    release,
+    rows_of,
+    scratch,
+    store,
+)
+from numba_linear.cpu.machine import LINE, high_edge, high_tile, tile, tiling_for, vector
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import along, at_edge, strip, strip_edge
 from numba_linear.cpu.pack import pack_b
 from numba_linear.cpu.plan import strips_for
-from numba_linear.cpu.problem import Going, Onward
+from numba_linear.cpu.problem import Epilogue, Going, Onward
 from numba_linear.cpu.tuning import STACK
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -41,8 +50,16 @@ def contract_strips(tiling, going: Going) -> int:
     if not work:
         return MEMORY
     packed = (work + LINE - 1) & -LINE
+    after, last_bias, tail = Epilogue(0, 0, epilogue.divisor), scratch(1024), 0
     for column in range(0, cols, strips.cols):
         inside = min(strips.cols, cols - column)
+        if epilogue.bias:  # copied for the last columns: a masked tile reads a whole row of it
+            after = Epilogue(epilogue.bias + column * size, size, epilogue.divisor)
+            begin = inside // (2 * width) * 2 * width
+            tail = last_bias - begin * size
+            for j in range(begin, inside, width // 2):
+                some = load_part(vector(tiling), after.bias + j * size, inside - j)
+                store(some, tail + j * size, 0)
         in_place, b_part, b_step = from_number(b, column, 0), from_number(b, column, 0), size
         if not strips.b_direct:
             for j in range(0, inside, width):
@@ -52,8 +69,8 @@ def contract_strips(tiling, going: Going) -> int:
         row = 0
         while row < rows:
             left, a_part, c_part = rows - row, from_number(a, row, 0), from_number(c, row, column)
-            part = Strip(inside, a_part, b_part, b_step, c_part, terms, epilogue.divisor)
-            last = Strip(inside, a_part, in_place, size, c_part, terms, epilogue.divisor)
+            part = Strip(inside, a_part, b_part, b_step, c_part, terms, after, tail)
+            last = Strip(inside, a_part, in_place, size, c_part, terms, after, tail)
             if strips.ahead and left >= rows_of(tall):
                 some_rows(tall, high_edge(tiling), part, onward, True)
                 row += rows_of(tall)
@@ -76,7 +93,8 @@ def contract_strips(tiling, going: Going) -> int:
 
 class Strip(NamedTuple):
     """Rows of C from `c` on, and the columns of B along which they go: a tile's begin `b_step`
-    bytes further for each column before it."""
+    bytes further for each column before it. A masked tile's bias is at `tail`, as
+    many numbers on as columns are before it."""
 
     cols: int
     a: Matrix
@@ -84,32 +102,35 @@ class Strip(NamedTuple):
     b_step: int
     c: Matrix
     terms: int
-    divisor: float
+    after: Epilogue
+    tail: int
 
 
 @inlined
 def some_rows(shape, edge, part, onward, ahead):
     """As many rows as the shapes have: whole tiles, then masked ones."""
-    cols, a, b, b_step, c, terms, divisor = part
+    cols, a, b, b_step, c, terms, after, tail = part
     width, size = columns_of(shape), item_bytes(shape)
     whole = cols // width
     if whole:
         below = rows_of(shape) * c.row if ahead else 0
-        strip(shape, whole, a, b, width * b_step, c.at, c.row, terms, onward, below, divisor)
+        strip(shape, whole, a, b, width * b_step, c.at, c.row, terms, onward, below, after)
     for j in range(whole * width, cols, columns_of(edge)):
         at = b.at + whole * width * b_step + (j - whole * width) * size
         b_part, c_at = Matrix(at, size, b.col), c.at + j * size
-        strip_edge(edge, cols - j, a, b_part, c_at, c.row, terms, onward, divisor)
+        if after.bias:
+            after = Epilogue(tail + j * size, size, after.divisor)
+        strip_edge(edge, cols - j, a, b_part, c_at, c.row, terms, onward, after)
 
 
 @inlined
 def few_rows(shape, edge, begin, end, a, b, c, cols, terms, onward):
     """Rows begin … end-1 of C: whole tiles, then masked ones at the edge."""
-    width, size = columns_of(shape), item_bytes(shape)
+    width, size, none = columns_of(shape), item_bytes(shape), Epilogue(0, 0, 0.0)
     whole = cols // width
     for row in range(begin, end, rows_of(shape)):
         part, at = from_number(a, row, 0), c.at + row * c.row
-        along(shape, whole, part, b, width * size, at, c.row, terms, onward, 0, 0.0)
+        along(shape, whole, part, b, width * size, at, c.row, terms, onward, 0, none)
         for j in range(whole * width, cols, columns_of(edge)):
             b_part = from_number(b, j, 0)
-            at_edge(edge, cols - j, part, b_part, at + j * size, c.row, terms, onward, 0.0)
+            at_edge(edge, cols - j, part, b_part, at + j * size, c.row, terms, onward, none)

@@ -26,11 +26,6 @@ BLOCK_LEAVES_BYTES = 16
 #: A's block takes 3/8 of L2, and B's panels half of L3, up to B_MOST bytes.
 A_SHARE, B_SHARE, B_MOST = (3, 8), (1, 2), 24 << 20
 
-#: With at most FEW_TERMS terms, writing C is most of the work. If C exceeds B's share of L3, its
-#: rows are finished block by block while they are in L2: (4, 4096, 11008) grad_weight in float64
-#: takes 29 ms instead of 47.
-FEW_TERMS = 32
-
 #: The panels of a C larger than this are aligned, so that each cache line is written once. This
 #: computes up to a panel more: (200000, 64, 10) grad_input takes 13 ms instead of 24.
 ALIGNED_C = 32 << 10
@@ -126,8 +121,8 @@ ROWS_STRETCH, ROWS_PREFETCH = 8 << 10, 2
 
 #: The most terms, and the most for each row, of a contraction along C's rows: (2, 1024, 1024)
 #: grad_weight takes 84 us instead of 183, and with AVX2 (200000, 64, 10) grad_input 3.3 ms instead
-#: of 6.4. With AVX2 32 terms gain nothing, and 128 lose 10 %.
-STRIP_TERMS = {"avx512": 64, "avx2": 16, "baseline": 16, "aarch64": 16}
+#: of 6.4. 32 terms gain from -3 to 10 % with AVX2, and 128 lose 10 %.
+STRIP_TERMS = {"avx512": 64, "avx2": 32, "baseline": 32, "aarch64": 32}
 STRIP_ROW_TERMS = 4
 
 #: Bytes of B in a strip along C's rows, which stay in L2: at 1024 × 1024, 32 terms take 793 us

@@ -54,7 +54,6 @@ PACKED = {
     "BLOCK_LEAVES_BYTES": 8,
     "A_SHARE": (0, 1),
     "B_SHARE": (0, 1),
-    "FEW_TERMS": ALWAYS,
     "ALIGNED_C": NEVER,
     "APART_ROWS": NEVER,
     "APART_TERMS": dict.fromkeys(KINDS, NEVER),
