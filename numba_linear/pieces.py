@@ -23,6 +23,7 @@ from numba_linear.codes import (
     SERIAL,
     SHAPES,
     UNCOUNTED,
+    WANTS,
 )
 from numba_linear.cpu.engine import contract
 from numba_linear.cpu.environment import is_default, restore, set_default
@@ -196,16 +197,25 @@ def onward_of(terms, level, levels, samples):
 
 
 @resident
+def granted(tiling, mode, g: Matrix, x: Matrix, m, n, K) -> int:
+    """The mode for a batch, SERIAL if threads do not pay; or a code from WANTS on. It is decided
+    before anything is added, since the call is repeated once the code is there."""
+    c, after = Matrix(0, n * item_bytes(tiling), item_bytes(tiling)), Epilogue(0, 0, 0.0)
+    if not tries_threads(tiling, Problem(g, x, c, m, n, K, after), mode):
+        return SERIAL
+    wanted = wants_threads(tiling)
+    return mode if wanted == FINE else wanted
+
+
+@resident
 def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, count) -> int:
-    """Add a batch of K samples and count them; g and x are features × samples."""
+    """Add a batch of K samples and count them; g and x are features × samples. The mode is a
+    `granted` one."""
     size, levels, m, n = item_bytes(tiling), weight.levels, weight.rows, weight.cols
     row, w_level, b_level = n * size, m * n * size, m * size
     ones, after, samples = Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0), count_at(count)
     whole = Problem(g, x, Matrix(weight.at, row, size), m, n, K, after)
-    granted = mode if tries_threads(tiling, whole, mode) else SERIAL
-    if granted != SERIAL and wants_threads(tiling) != FINE:
-        return wants_threads(tiling)
-    apart, done, code = leaves_apart(tiling, whole, granted), 0, 0
+    apart, done, code = leaves_apart(tiling, whole, mode), 0, 0
     while done < K and code == FINE:
         a = Matrix(g.at + done * g.col, g.row, g.col)
         b = Matrix(x.at + done * x.col, x.row, x.col)
@@ -218,15 +228,15 @@ def add_batch(tiling, mode, g: Matrix, x: Matrix, weight: Sums, bias: Sums, K, c
         if terms < LEAF or not apart:
             of_weight = Problem(a, b, Matrix(weight.at, row, size), m, n, terms, after)
             of_bias = Problem(ones, a, Matrix(bias.at, 0, size), 1, m, terms, after)
-            code = go_on(tiling, Going(of_weight, w_on), granted)
+            code = go_on(tiling, Going(of_weight, w_on), mode)
             if code == FINE:
-                code = go_on(tiling, Going(of_bias, b_on), granted)
+                code = go_on(tiling, Going(of_bias, b_on), mode)
         else:
             c = Matrix(weight.at + w_on.to, row, size)
-            code = contract(tiling, Problem(a, b, c, m, n, terms, after), granted)
+            code = contract(tiling, Problem(a, b, c, m, n, terms, after), mode)
             if code == FINE:
                 c = Matrix(bias.at + b_on.to, 0, size)
-                code = contract(tiling, Problem(ones, a, c, 1, m, terms, after), granted)
+                code = contract(tiling, Problem(ones, a, c, 1, m, terms, after), mode)
             if w_on.merges:
                 merge(tiling, weight.at, m * n, w_on)
                 merge(tiling, bias.at, m, b_on)
@@ -264,7 +274,8 @@ def accumulate_of_samples(
     a, b, term = transposed(g.at), transposed(x.at), so_far % LEAF
     few = 0 < K <= STRIP_FEW and term + K < LEAF and m * n * K <= STRIP_WORK
     if not few or a.row != size or b.row != size:
-        return add_batch(tiling, mode, a, b, weight, bias, K, samples.at)
+        own = granted(tiling, mode, a, b, m, n, K)
+        return own if own >= WANTS else add_batch(tiling, own, a, b, weight, bias, K, samples.at)
     if K == 1 and term:
         add_one(tiling, a.at, b.at, weight.at, bias.at, m, n)
     else:
@@ -325,11 +336,15 @@ def run_accumulate(
     if K > capacity(dim(weight, 0)) - count_at(at):
         return FULL
     rows, runs, g_row, x_row = even_runs(g, x)
+    a, b = transposed(of_run(g, g_row, 0, rows)), transposed(of_run(x, x_row, 0, rows))
+    own = granted(tiling_of(g), mode, a, b, last(g), last(x), K)
+    if own >= WANTS:
+        return own
     former = set_default()
     for run in range(runs if K else 0):
         a, b = transposed(of_run(g, g_row, run, rows)), transposed(of_run(x, x_row, run, rows))
         if code == FINE:
-            code = add_batch(tiling_of(g), mode, a, b, sums_of(weight), sums_of(bias), rows, at)
+            code = add_batch(tiling_of(g), own, a, b, sums_of(weight), sums_of(bias), rows, at)
     restore(former)
     return code
 

@@ -80,6 +80,7 @@ if contract_leaf_pairs.resident.late(types.float32):  # this machine has the pat
     same(forward(*wide), equations.forward(*wide))
     assert "contract_leaf_pairs" in names(LATE)
     loaded = names(LATE)
+adds(grad_input, equations.grad_input, (random(300, 9), random(9, 300)), "contract_strips")
 g = random(64, 70)
 adds(backward, gradients, (g, *large), "weight_sum", "bias_sum")
 adds(forward, equations.forward, large, "contract_on_threads", parallel=True)
