@@ -139,8 +139,9 @@ def tiles(
 
 @inlined
 def along(shape, count, a, b, b_tile, c, c_row, terms, onward, below, after):
-    """Tiles side by side for sums that go on, by terms of one leaf. The next tile's columns of B
-    are `b_tile` bytes further. The rows of C `below` bytes further are prefetched; 0 for none.
+    """Tiles side by side, for terms of one leaf, which may go on from an earlier call. The next
+    tile's columns of B are `b_tile` bytes further. The rows of C `below` bytes further are
+    prefetched; 0 for none.
     """
     begun, first, level, merges, to = onward
     for t in range(count):

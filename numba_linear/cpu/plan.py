@@ -449,6 +449,15 @@ def strips_for(tiling, problem):
 
 
 @inlined
+def one_by_one(tiling, going):
+    """Whether one more term of a leaf goes along one row at a time, as C lies in memory:
+    1024 × 1024 takes 54 us instead of 64, and in float64 from beyond L3 370 instead of 450."""
+    problem, onward = going
+    within = onward.begun and onward.merges == 0 and onward.to == 0
+    return within and problem.terms == 1 and problem.b.row == item_bytes(tiling)
+
+
+@inlined
 def leaves_apart(tiling, problem, mode):
     """Whether a batch's whole leaves are a contraction of their own, added to the tree afterwards:
     on several threads, or if C exceeds L2, since an addition in the microkernel would wait for its

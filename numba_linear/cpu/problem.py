@@ -76,7 +76,7 @@ class Prefetch(NamedTuple):
 
 
 class Onward(NamedTuple):
-    """How a sum goes on from an earlier call, by terms of one leaf.
+    """How a sum goes on from an earlier call, by terms of one leaf; all 0 for a whole sum.
 
     It starts from the leaf under way, which is at C, if that was `begun`, else from +0. If these
     terms fill the leaf, `merges` partial sums of the tree are added: the first is `first` bytes
@@ -91,7 +91,7 @@ class Onward(NamedTuple):
 
 
 class Going(NamedTuple):
-    """A sum that goes on."""
+    """A contraction whose sums go on, or are whole."""
 
     problem: Problem
     onward: Onward
