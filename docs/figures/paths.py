@@ -16,11 +16,12 @@ from time import perf_counter
 
 ROOT = Path(__file__).parents[2]
 NEVER = 1 << 40
+KINDS = "avx512", "avx2", "baseline", "aarch64"
 FORWARD, INPUT, WEIGHT = "forward", "grad_input", "grad_weight"
 
 #: By path: the tunables that switch it off, and what is timed: operation, (K, n, m), and the dtype
 #: if only one takes the path.
-PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
+PATHS: dict[str, tuple[dict[str, object], list[tuple]]] = {
     "few multiply-adds (`small.py`)": (
         {"FEW_WORK": 0, "VECTOR_WORK": 0},
         [(FORWARD, (1, 8, 8)), (INPUT, (16, 64, 64)), (WEIGHT, (16, 8, 8))],
@@ -62,8 +63,8 @@ PATHS: dict[str, tuple[dict[str, int], list[tuple]]] = {
         [(INPUT, (3, 4096, 11008)), (INPUT, (4, 4096, 11008))],
     ),
     "pairs of leaves (`leaf_pairs.py`)": (
-        {"EVICT": NEVER},
-        [(FORWARD, (1, 1024, 1024), "float32"), (FORWARD, (1, 2048, 2048), "float32")],
+        {"PAIRED_ROW": dict.fromkeys(KINDS, (NEVER, NEVER))},
+        [(FORWARD, (1, 1024, 1024), "float32"), (FORWARD, (1, 2048, 2048))],
     ),
     "by the transpose (`transposed.py`)": (
         {"TRANSPOSED_ROW": 0},

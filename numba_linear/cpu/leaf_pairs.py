@@ -1,9 +1,9 @@
 """A single row of C whose rows of B evict each other: two leaves at a time.
 
 Planned where `by_leaf_pairs`. Rows a multiple of a page apart share one set of L1, which holds
-`WAYS` lines. A vector with more lanes would read each line from L2 twice, or from further away. So
-the even lanes take a leaf of half as many rows, and the odd lanes the next leaf of the same rows.
-The tree adds two such leaves first, so a pair acts as a leaf of a tree with one level less.
+`WAYS` lines. More rows at a time would read each line from L2 twice, or from further away. So the
+even lanes take a leaf of half as many rows, and the odd lanes the next leaf of the same rows. The
+tree adds two such leaves first, so a pair acts as a leaf of a tree with one level less.
 """
 
 from numba_linear.codes import FINE, MEMORY
@@ -21,29 +21,35 @@ from numba_linear.cpu.fragment import (
     prefetch_rows,
     put,
     release,
-    row_bytes,
     scratch,
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, half_vector, square, tiling_for, vector
+from numba_linear.cpu.machine import (
+    LINE,
+    instructions,
+    pair_block,
+    pair_lanes,
+    pair_sums,
+    square,
+    tiling_for,
+)
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, level_count, pending
-from numba_linear.cpu.tuning import STACK, WAYS
+from numba_linear.cpu.tuning import PAIRED_ROW, STACK
 from numba_linear.jit.resident import resident
 
 
-def wide_tiling_for(dtype):
-    """The tiling, or None if this machine's vectors are too short for the path."""
-    tiling = tiling_for(dtype)
-    return tiling if tiling.columns // 2 > WAYS else None
+def paired_tiling_for(dtype):
+    """The tiling, or None if this machine has no use for the path."""
+    return tiling_for(dtype) if any(PAIRED_ROW[instructions()]) else None
 
 
-@resident(late=wide_tiling_for)
+@resident(late=paired_tiling_for)
 def contract_leaf_pairs(tiling, problem: Problem) -> int:
     a, b, c, _, cols, terms, epilogue = problem
-    size, lanes, width = item_bytes(tiling), columns_of(tiling) // 2, row_bytes(vector(tiling))
-    pairs, rows, half = terms // (2 * LEAF), lanes // 2, width // 2
+    size, lanes, step = item_bytes(tiling), columns_of(pair_lanes(tiling)), columns_of(tiling) // 2
+    pairs, rows, half = terms // (2 * LEAF), lanes // 2, lanes // 2 * size
     stack = scratch(STACK)
     partial_bytes = level_count(pairs) * half
     need = terms * size + partial_bytes
@@ -67,21 +73,20 @@ def contract_leaf_pairs(tiling, problem: Problem) -> int:
             bt = row + pair * 2 * LEAF * size
             # prefetch the next pair's leaves in runs of lines, lane by lane
             soon = bt + 2 * LEAF * size if pair + 1 < pairs else row + rows * b.row
-            acc = zero(vector(tiling))
-            for p in range(0, LEAF, lanes):
-                turn = p // lanes
-                lane, run = turn % lanes, turn // lanes * lanes
+            acc = zero(pair_lanes(tiling))
+            for p in range(0, LEAF, step):
+                lane, run = p // (LEAF * size // LINE), p % (LEAF * size // LINE)
                 ahead = soon + lane // 2 * b.row + lane % 2 * LEAF * size + run * LINE
                 prefetch_rows(square(tiling), ahead, LINE)
-                t = load_columns_of_pairs(square(tiling), bt + p * size, b.row, LEAF * size)
+                t = load_columns_of_pairs(pair_block(tiling), bt + p * size, b.row, LEAF * size)
                 acc = chain_pairs(acc, at, t)
-                at += 2 * width
+                at += 2 * step * size
             total = add_pairs(acc)
             levels = pending(pair, pairs - 1)
             level = 0
             while levels >> level:
                 if levels >> level & 1:
-                    total = add(load(half_vector(tiling), partials + level * half, 0), total)
+                    total = add(load(pair_sums(tiling), partials + level * half, 0), total)
                 level += 1
             if pair + 1 < pairs:
                 store(total, partials + level * half, 0)

@@ -16,6 +16,7 @@ from numba_linear.cpu.tuning import (
     BLOCK_LEAVES_BYTES,
     DOT_COLUMNS,
     HEIGHTS,
+    PAIRED_ROW,
     PREFETCH_ROW,
     STRIP_ROWS,
     STRIP_TERMS,
@@ -108,6 +109,7 @@ a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
+paired_row = constant_word(lambda tiling: PAIRED_ROW[instructions()][tiling.size // 8])
 strip_terms = constant_word(lambda tiling: STRIP_TERMS[instructions()])
 least_height = constant_word(lambda tiling: tiling.heights[-1])
 
@@ -130,7 +132,6 @@ tiling_of = retype(tiling_of_array)
 largest_tile = retype(lambda tiling: tiling.of(tiling.rows, tiling.columns))
 square = retype(lambda tiling: tiling.of(tiling.columns // 2, tiling.columns // 2))
 vector = retype(lambda tiling: tiling.of(1, tiling.columns // 2))
-half_vector = retype(lambda tiling: tiling.of(1, tiling.columns // 4))
 vectors = retype(lambda tiling: tiling.of(1, tiling.columns))
 
 #: Two cache lines of a row.
@@ -147,6 +148,12 @@ def dot_columns(tiling):
 
 dots = retype(lambda tiling: tiling.of(1, dot_columns(tiling)))
 dot_block = retype(lambda tiling: tiling.of(tiling.columns // 2, dot_columns(tiling)))
+
+#: A cache line of lanes, which hold two leaves of half as many rows; a block of their terms; and
+#: both leaves' sums together.
+pair_lanes = retype(lambda tiling: tiling.of(1, LINE // tiling.size))
+pair_block = retype(lambda tiling: tiling.of(tiling.columns // 2, LINE // tiling.size))
+pair_sums = retype(lambda tiling: tiling.of(1, LINE // tiling.size // 2))
 
 
 @intrinsic

@@ -19,6 +19,8 @@ from numba_linear.cpu.machine import (
     block_levels,
     heights,
     least_height,
+    pair_lanes,
+    paired_row,
     short_vectors,
     strip_terms,
     stripe,
@@ -220,9 +222,9 @@ def by_leaf_pairs(tiling, problem):
     """Whether A has one row, B's terms are contiguous and fill whole pairs of leaves, and B's rows
     evict each other from L1."""
     _, b, _, rows, cols, terms, _ = problem
-    lanes = columns_of(tiling) // 2
-    evict = lanes > WAYS and b.row % EVICT == 0
-    whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= lanes
+    stride = paired_row(tiling)
+    evict = stride > 0 and b.row % stride == 0
+    whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= columns_of(pair_lanes(tiling))
     return evict and whole and rows == 1 and b.col == item_bytes(tiling)
 
 

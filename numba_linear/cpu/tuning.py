@@ -104,10 +104,19 @@ STAGGER_FROM, STAGGER = 2048, 512
 #: ms instead of 3.8. At its multiples one column group takes 2.8 ms, two take 3.2.
 LONG_ROW = 8 << 10
 
-#: Lines of an L1 set, and the row stride at which B's rows share one. A vector with more lanes
-#: takes pairs of leaves: (1, 1024, 1024) forward in float32 takes 85 us instead of 161, and
-#: (1, 2048, 2048) takes 359 instead of 624.
+#: Lines of an L1 set, and the row stride at which B's rows share one.
 WAYS, EVICT = 8, 4096
+
+#: Row strides of B, in float32 and float64, at whose multiples a single row is computed in pairs
+#: of leaves, or 0 for never: (1, 1024, 1024) forward in float32 takes 85 us instead of 161, and
+#: with AVX2 instead of 123. In float64 (1, 2048, 2048) takes 880 us instead of 1020, but (1, 512,
+#: 512) takes 37 instead of 34; with AVX2 it takes 38 instead of 42.
+PAIRED_ROW = {
+    "avx512": (4096, 16 << 10),
+    "avx2": (2048, 2048),
+    "baseline": (0, 0),
+    "aarch64": (0, 0),
+}
 
 #: Use `gemv_rows` for up to 2 rows of A if B's columns are contiguous: (2, 4096, 4096) grad_input
 #: takes 5.5 ms instead of 10.7 in float64. Use it for up to 4 if B is 65 MiB or more and so comes

@@ -8,7 +8,7 @@ import pytest
 from numba import njit
 
 from numba_linear.cpu.fragment import columns_of, row_bytes
-from numba_linear.cpu.machine import LINE, heights, tiling_of, vector_bytes, vectors
+from numba_linear.cpu.machine import LINE, heights, instructions, tiling_of, vector_bytes, vectors
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
     COLUMNS,
@@ -51,6 +51,7 @@ from numba_linear.cpu.tuning import (
     MORE_ROWS,
     PACKED_SUMS,
     PAIR_TERMS,
+    PAIRED_ROW,
     SHORT_ALONE,
     SHORT_ROW,
     SHORT_ROWS,
@@ -280,12 +281,13 @@ def test_a_small_c_by_pairs_of_rows(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_row_by_pairs_of_leaves(dtype):
-    """If a vector has more lanes than an L1 set has lines: float32 with AVX-512."""
     like = np.empty(0, dtype)
-    wide = LEAF_PAIRS if vector_bytes() // like.itemsize > WAYS else DOTS
-    n = EVICT // like.itemsize
-    assert path(like, FORWARD, 1, n, 64) == (wide if n % 512 == 0 else DOTS)
-    assert path(like, FORWARD, 1, 2 * n, 64) == wide
+    row = PAIRED_ROW[instructions()][like.itemsize // 8]
+    n = max(512, row // like.itemsize)
+    wanted = LEAF_PAIRS if row else DOTS
+    assert path(like, FORWARD, 1, n, 64) == wanted
+    assert path(like, FORWARD, 1, 2 * n, 64) == wanted
+    assert path(like, FORWARD, 1, n + 256, 64) == DOTS
     assert path(like, FORWARD, 2, n, 64) == DOTS
     assert path(like, FORWARD, 1, n, 3) == DOTS
 

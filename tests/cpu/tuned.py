@@ -27,6 +27,7 @@ PATHS = {
     "LONG_ROW": 1 << 10,
     "WAYS": 0,
     "EVICT": 1,
+    "PAIRED_ROW": dict.fromkeys(KINDS, (1, 1)),
     "TRANSPOSED_BLOCK": 1 << 10,
     "TRANSPOSED_ROW": ALWAYS,
     "TRANSPOSED_B": NEVER,
