@@ -23,9 +23,7 @@ from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix, transposed
-from numba_linear.cpu.plan import LARGE, small_path
 from numba_linear.cpu.problem import Epilogue, Problem
-from numba_linear.cpu.small import contract_small
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 from numba_linear.operand import (
@@ -542,23 +540,15 @@ def backward_of_samples(
     K, m, n = g.rows, g.cols, x.cols
     a, ones, none = transposed(g.at), Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0)
     mean = Epilogue(0, 0, divisor_of(reduction, K))
-    of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
-    weight_path = small_path(tiling, of_weight)
-    if weight_path == LARGE:
-        return UNSURE
-    if w.rows != -1:
+    # the quickest first: a call that wants code is repeated
+    code = contract_at_once(tiling, Problem(ones, a, db.at, 1, m, K, mean), mode)
+    if code == FINE:
+        of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
+        code = contract_at_once(tiling, of_weight, mode)
+    if code == FINE and w.rows != -1:
         of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, none)
-        input_path = small_path(tiling, of_input)
-        if input_path == LARGE:
-            return UNSURE
-        code = contract_small(tiling, of_input, input_path)
-        if code != FINE:
-            return code
-    code = contract_small(tiling, of_weight, weight_path)
-    if code != FINE:
-        return code
-    of_bias = Problem(ones, a, db.at, 1, m, K, mean)
-    return contract_small(tiling, of_bias, small_path(tiling, of_bias))
+        code = contract_at_once(tiling, of_input, mode)
+    return code
 
 
 @resident(no_cpython_wrapper=False)

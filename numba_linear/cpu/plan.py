@@ -70,9 +70,9 @@ from numba_linear.cpu.tuning import (
 )
 from numba_linear.jit.compiler import inlined
 
-#: Paths for few multiply-adds: for one term (`ger.py`), from short rows (`short.py`), and in three
+#: Paths for few multiply-adds: for one term (`ger.py`), from short rows (`short.py`), and in four
 #: ways by `small.py`. LARGE stands for all others.
-OUTER, SHORT, VECTORS, ROW_PAIRS, COLUMNS, LARGE = range(6)
+OUTER, SHORT, ROW_VECTORS, VECTORS, ROW_PAIRS, COLUMNS, LARGE = range(7)
 #: Those: a strided C or bias (`strided.py`), few terms (`strips.py`), by Cᵀ (`transposed.py`), one
 #: row in pairs of leaves (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops
 #: (`driver.py`). CONTIGUOUS stands for any of the last six.
@@ -123,7 +123,7 @@ def small_path(tiling, problem):
     if by_short(tiling, problem):
         return SHORT
     if by_vectors(tiling, problem):
-        return VECTORS
+        return VECTORS if rows >= 4 else ROW_VECTORS
     if work > FEW_WORK:
         return LARGE
     return ROW_PAIRS if by_row_pairs(problem) else COLUMNS

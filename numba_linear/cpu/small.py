@@ -28,6 +28,15 @@ from numba_linear.jit.resident import one_of, resident
 
 
 @resident(late=tiling_for)
+def contract_in_row_vectors(tiling, problem: Problem):
+    """Up to three rows of C, one at a time; B's columns are contiguous."""
+    if problem.cols >= columns_of(tiling):
+        in_vectors(tiling, tile(tiling, 1, 2), problem, 0)
+    else:
+        in_vectors(tiling, tile(tiling, 1, 1), problem, 0)
+
+
+@resident(late=tiling_for)
 def contract_in_vectors(tiling, problem: Problem):
     a, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
@@ -37,18 +46,14 @@ def contract_in_vectors(tiling, problem: Problem):
     by_eight = rows >= 8 and -rows % 8 * 4 <= rows
     first = 0
     while first < cols:
-        some = part_in_vectors(lanes, rows, cols - first)
+        some = part_in_vectors(lanes, cols - first)
         bias = epilogue.bias + first * size if epilogue.bias else 0
         after = Epilogue(bias, epilogue.step, epilogue.divisor)
         b_part, c_part = from_number(b, first, 0), from_number(c, 0, first)
         part = Problem(a, b_part, c_part, rows, some, terms, after)
         halves = some != lanes and 2 * some <= 3 * lanes and in_place
         narrow = 2 * some < lanes and not (halves and packed)
-        if rows < 4 and cols >= 2 * lanes:
-            in_vectors(tiling, tile(tiling, 1, 2), part, packed)
-        elif rows < 4:
-            in_vectors(tiling, tile(tiling, 1, 1), part, packed)
-        elif some >= 2 * lanes:
+        if some >= 2 * lanes:
             in_vectors(tiling, tile(tiling, 4, 2), part, packed)
         elif narrow and by_eight:
             in_vectors(tiling, short_vectors(tiling, 8, 16), part, packed)
@@ -64,10 +69,10 @@ def contract_in_vectors(tiling, problem: Problem):
 
 
 @inlined
-def part_in_vectors(lanes, rows, cols):
+def part_in_vectors(lanes, cols):
     """How many of the columns to take at once: pairs of vectors, or what is left of one."""
     beyond = cols % (2 * lanes)
-    if rows < 4 or cols <= lanes or beyond == 0 or (cols >= 2 * lanes and beyond > lanes):
+    if cols <= lanes or beyond == 0 or (cols >= 2 * lanes and beyond > lanes):
         return cols
     if cols >= 2 * lanes:
         return cols - beyond
@@ -103,7 +108,12 @@ def contract_in_columns(tiling, problem: Problem):
 
 
 by_path = one_of(
-    contract_outer, contract_short, contract_in_vectors, contract_in_pairs, contract_in_columns
+    contract_outer,
+    contract_short,
+    contract_in_row_vectors,
+    contract_in_vectors,
+    contract_in_pairs,
+    contract_in_columns,
 )
 
 

@@ -18,6 +18,7 @@ from numba_linear.cpu.plan import (
     MANY,
     OUTER,
     ROW_PAIRS,
+    ROW_VECTORS,
     ROWS,
     SHORT,
     STRIDED,
@@ -65,6 +66,7 @@ from numba_linear.cpu.tuning import (
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
 NAMES = {COLUMNS: "columns", ROW_PAIRS: "pairs of rows", VECTORS: "vectors", OUTER: "outer"}
 NAMES |= {
+    ROW_VECTORS: "a row in vectors",
     SHORT: "short",
     STRIDED: "strided",
     STRIPS: "strips",
@@ -131,6 +133,8 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 300, 250, 250, TILES),
         (FORWARD, 1000, 300, 200, TILES),
         (GRAD_INPUT, 16, 64, 64, VECTORS),
+        (GRAD_INPUT, 4, 64, 64, VECTORS),
+        (GRAD_INPUT, 3, 64, 64, ROW_VECTORS),
         (GRAD_INPUT, 16, VECTOR_WORK // 256 // 16 + 1, 254, TILES),
         (GRAD_INPUT, FEW_ROWS, 1000, 1000, ROWS),
         (GRAD_INPUT, FEW_ROWS + 1, 1000, 1000, TILES),
@@ -146,7 +150,7 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_INPUT, 100000, 64, 10, STRIPS),
         (GRAD_INPUT, 100000, 7, 10, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
-        (GRAD_BIAS, 200, 0, 100, VECTORS),
+        (GRAD_BIAS, 200, 0, 100, ROW_VECTORS),
         (GRAD_WEIGHT, 16, 4, 4, VECTORS),
         (GRAD_BIAS, 1000, 0, 100, ROWS),
         (GRAD_BIAS, 1000, 0, 3, TILES),
@@ -161,9 +165,9 @@ def test_paths(dtype, operation, K, n, m, wanted):
 def test_rows_that_evict_each_other_are_not_read_as_vectors(dtype):
     like = np.empty(0, dtype)
     n = EVICT // like.itemsize
-    assert path(like, GRAD_INPUT, 1, n, WAYS) == VECTORS
+    assert path(like, GRAD_INPUT, 1, n, WAYS) == ROW_VECTORS
     assert path(like, GRAD_INPUT, 1, n, WAYS + 1) == ROWS
-    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == VECTORS
+    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == ROW_VECTORS
     assert path(like, GRAD_INPUT, 1, n // 2, 2 * WAYS + 1) == ROWS
     assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == STRIPS
     assert path(like, GRAD_INPUT, 3, n, 3 * STRIP_ROW_TERMS + 1) == TILES

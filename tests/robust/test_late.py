@@ -82,7 +82,11 @@ if contract_leaf_pairs.resident.late(types.float32):  # this machine has the pat
     loaded = names(LATE)
 adds(grad_input, equations.grad_input, (random(300, 9), random(9, 300)), "contract_strips")
 g = random(64, 70)
-adds(backward, gradients, (g, *large), "weight_sum", "bias_sum")
+adds(backward, gradients, (g, *large), "contract_in_row_vectors")
+d = backward(g.reshape(2, 32, 70), uneven, large[1], parallel=False)
+same(d[1:], gradients(g, uneven.reshape(64, 300), large[1])[1:])
+assert names(LATE) - loaded == {"weight_sum", "bias_sum"}
+loaded = names(LATE)
 adds(forward, equations.forward, large, "contract_on_threads", parallel=True)
 assert TOKEN.value == FREE
 """
