@@ -28,19 +28,15 @@ from numba_linear.cpu.fragment import (
     store,
     zero,
 )
-from numba_linear.cpu.machine import LINE, b_bytes, dot_block, dots, square, stripe, tiling_for
+from numba_linear.cpu.machine import LINE, dot_block, dots, square, stripe, tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.plan import dots_for, stretches_for
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
 from numba_linear.cpu.tuning import (
     DOT_LEAVES,
     DOT_ROWS,
-    LONG_ROW,
-    ROWS_PREFETCH,
-    ROWS_STRETCH,
     STACK,
-    STAGGER,
-    STAGGER_FROM,
 )
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -54,8 +50,8 @@ def gemv_dot(tiling, problem, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p] for up to `DOT_ROWS` rows; A's terms are contiguous too.
 
     A block is as many terms as a vector has lanes, of as many columns or at least `DOT_COLUMNS`.
-    All rows of A take a block once it is transposed. A single row has two blocks under way, one
-    per side, so that there are enough chains to hide the latency.
+    All rows of A take a block once it is transposed. A single row may have two blocks under way,
+    one per side.
     """
     a, b, c, rows, cols, terms, epilogue = problem
     size, step, lanes = item_bytes(tiling), columns_of(tiling) // 2, columns_of(dots(tiling))
@@ -65,10 +61,7 @@ def gemv_dot(tiling, problem, partials):
     node = DOT_ROWS * width
     leaves = leaf_count(terms)
     inside = min(lanes, cols)
-    # Long rows mostly come from memory, which is faster for reads along rows: prefetch runs of as
-    # many lines as a vector has lanes. Use one side if the rows are multiples of LONG_ROW apart.
-    far = b.row > LONG_ROW
-    most = 1 if rows > 1 or (far and b.row % LONG_ROW == 0) else 2
+    most, most_lag, far = dots_for(tiling, problem)
     for column in range(0, cols, most * lanes):
         sides = min(most, (cols - column + lanes - 1) // lanes)
         # the last block begins early and computes some columns again, to the same bits
@@ -80,14 +73,14 @@ def gemv_dot(tiling, problem, partials):
                 for i in range(0, sides * rows * width, width):
                     store(zero(dots(tiling)), sums + q * node + i, 0)
             blocks = (end - p) // step if inside == lanes else 0
-            lag = min(blocks, STAGGER // taken) if b.row >= STAGGER_FROM and sides == 2 else 0
+            lag = min(blocks, most_lag) if sides == 2 else 0
             ap, at = a.at + p * size, b.at + first * b.row + p * size
             ap_2, at_2 = ap - lag * taken, b.at + second * b.row + p * size - lag * taken
             acc, acc_2 = zero(dots(tiling)), zero(dots(tiling))
             into, into_2 = sums, sums + width
             for i in range(blocks + lag):
                 if i < blocks:
-                    if far:
+                    if far:  # runs of as many lines as a vector has lanes
                         run = (lanes - i % lanes) * taken + i % lanes * b.row
                         prefetch_rows(dot_block(tiling), at + run, LINE)
                         if sides == 2:
@@ -157,18 +150,17 @@ def gemv_dot(tiling, problem, partials):
 
 
 @inlined
-def gemv_rows(tiling, problem, stretch, partials):
+def gemv_rows(tiling, problem, stretches, partials):
     """C[r, c] = Σ_p A[r, p] · B[c, p], in stretches of columns; each pass over C takes eight rows
     of B.
 
-    `stretch` is a multiple of a stripe's columns, and C has at least as many. With AVX2 a stripe
-    is four vectors, not two: (1, 1000, 1000) grad_input takes 54 us there instead of 61.
+    With AVX2 a stripe is four vectors, not two: (1, 1000, 1000) grad_input takes 54 us there
+    instead of 61.
     """
     a, b, c, rows, cols, terms, epilogue = problem
     size, width = item_bytes(tiling), columns_of(stripe(tiling))
+    stretch, far = stretches
     leaves, waiting = leaf_count(terms), stretch * size
-    # Prefetch a B that comes from memory.
-    far = terms * b.col >= ROWS_PREFETCH * b_bytes(tiling)
     end_column = 0
     while end_column < cols:
         # left-over columns are a stretch of their own, which begins early and computes some
@@ -253,15 +245,14 @@ def contract_dots(tiling, problem: Problem) -> int:
 
 @resident(late=tiling_for)
 def contract_rows(tiling, problem: Problem) -> int:
-    """By `gemv_rows`, in stretches of C that stay in L1."""
-    size, width, stack = item_bytes(tiling), columns_of(stripe(tiling)), scratch(STACK)
-    stretch = min(problem.cols // width * width, ROWS_STRETCH // size)
+    """By `gemv_rows`."""
+    stack, stretches = scratch(STACK), stretches_for(tiling, problem)
     levels = level_count(leaf_count(problem.terms))
-    need = levels * stretch * problem.rows * size
+    need = levels * stretches.cols * problem.rows * item_bytes(tiling)
     work = allocate(need) if need > STACK else stack
     if not work:
         return MEMORY
-    gemv_rows(tiling, problem, stretch, work)
+    gemv_rows(tiling, problem, stretches, work)
     if need > STACK:
         release(work)
     return FINE

@@ -36,6 +36,7 @@ from numba_linear.cpu.tuning import (
     EVICT,
     FEW_ROWS,
     FEW_WORK,
+    LONG_ROW,
     MORE_ROWS,
     MORE_ROWS_BYTES,
     MULTIPLIED,
@@ -44,6 +45,8 @@ from numba_linear.cpu.tuning import (
     PACKED_SUMS,
     PAIR_TERMS,
     READ,
+    ROWS_PREFETCH,
+    ROWS_STRETCH,
     SAVED,
     SHORT_ALONE,
     SHORT_ROW,
@@ -55,6 +58,8 @@ from numba_linear.cpu.tuning import (
     SPLIT_K_LEAVES,
     SPLIT_K_PARTS,
     SPLIT_K_TERMS,
+    STAGGER,
+    STAGGER_FROM,
     STRIP_BYTES,
     STRIP_FEW,
     STRIP_ROW_TERMS,
@@ -62,6 +67,7 @@ from numba_linear.cpu.tuning import (
     TALL_BYTES,
     TALL_PANELS,
     TRANSPOSED_B,
+    TRANSPOSED_BLOCK,
     TRANSPOSED_ROW,
     TURNED,
     VECTOR_WORK,
@@ -244,6 +250,89 @@ def by_rows(tiling, problem):
     _, b, _, rows, cols, terms, _ = problem
     few = rows <= FEW_ROWS or (rows <= MORE_ROWS and terms * b.col >= MORE_ROWS_BYTES)
     return few and b.row == item_bytes(tiling) and terms > 1 and cols >= columns_of(stripe(tiling))
+
+
+# --------------------------------------------------------------------------------------
+# Few rows, and few multiply-adds
+# --------------------------------------------------------------------------------------
+
+#: The tiles of `contract_in_vectors`: rows, and whole, half or 128-bit vectors.
+FOUR_BY_TWO, FOUR_WHOLE, FOUR_HALVES, EIGHT_HALVES, FOUR_SHORT, EIGHT_SHORT = range(6)
+
+
+class Columns(NamedTuple):
+    """The next columns of C that `contract_in_vectors` takes, and in which tiles."""
+
+    some: int
+    tile: int
+
+
+@inlined
+def columns_for(tiling, problem, first):
+    """Columns from `first` on: pairs of vectors, then what is left of one. Narrow tiles have eight
+    rows, unless these would compute many rows again; if B is packed, only where it need not be
+    packed in squares that are wider than they are."""
+    rows, cols, size = problem.rows, problem.cols, item_bytes(tiling)
+    lanes, left, packed = columns_of(tiling) // 2, cols - first, problem.b.row != size
+    beyond, count = left % (2 * lanes), left
+    if left > lanes and beyond != 0 and (left < 2 * lanes or beyond <= lanes):
+        if left >= 2 * lanes:
+            count -= beyond
+        elif 4 * (left - lanes) <= lanes:
+            count = lanes
+    if count >= 2 * lanes:
+        return Columns(count, FOUR_BY_TWO)
+    fits = not packed or (size == 4 and lanes >= 2 * columns_of(short_vectors(tiling, 1, 32)))
+    by_eight = rows >= 8 and -rows % 8 * 4 <= rows
+    halves = count != lanes and 2 * count <= 3 * lanes and fits
+    if 2 * count < lanes and not (halves and packed):
+        return Columns(count, EIGHT_SHORT if by_eight else FOUR_SHORT)
+    if halves and by_eight:
+        return Columns(count, EIGHT_HALVES)
+    return Columns(count, FOUR_WHOLE if cols >= lanes else FOUR_HALVES)
+
+
+class Dots(NamedTuple):
+    """How `gemv_dot` reads B: column groups side by side, by how many blocks of terms the second
+    lags behind, and whether rows are prefetched in runs of cache lines."""
+
+    sides: int
+    lag: int
+    far: bool
+
+
+@inlined
+def dots_for(tiling, problem):
+    """A single row of A has two groups under way, so that there are enough chains to hide the
+    latency, but one if B's rows are multiples of LONG_ROW apart. Long rows mostly come from
+    memory, which is faster for reads along rows."""
+    row, block = problem.b.row, columns_of(tiling) // 2 * item_bytes(tiling)
+    far = row > LONG_ROW
+    alone = problem.rows > 1 or (far and row % LONG_ROW == 0)
+    return Dots(1 if alone else 2, STAGGER // block if row >= STAGGER_FROM else 0, far)
+
+
+class Stretches(NamedTuple):
+    """How `gemv_rows` takes C: columns at a time, which stay in L1, a multiple of a stripe's and
+    no more than C has; and whether B is prefetched, since it comes from memory."""
+
+    cols: int
+    far: bool
+
+
+@inlined
+def stretches_for(tiling, problem):
+    width, b = columns_of(stripe(tiling)), problem.b
+    cols = min(problem.cols // width * width, ROWS_STRETCH // item_bytes(tiling))
+    return Stretches(cols, problem.terms * b.col >= ROWS_PREFETCH * b_bytes(tiling))
+
+
+@inlined
+def columns_at_once(tiling, problem):
+    """The rows of Cᵀ that wait in L2 at a time, and the stride of each in bytes."""
+    lanes, size = columns_of(tiling) // 2, item_bytes(tiling)
+    row = (problem.rows * size + LINE - 1) // LINE * LINE
+    return min(problem.cols, max(TRANSPOSED_BLOCK // row // lanes, 1) * lanes), row
 
 
 # --------------------------------------------------------------------------------------

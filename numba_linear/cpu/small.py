@@ -19,7 +19,15 @@ from numba_linear.cpu.ger import contract_outer
 from numba_linear.cpu.machine import column, short_vectors, tile, tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.pack import pack_b, pack_b_short
-from numba_linear.cpu.plan import COLUMNS
+from numba_linear.cpu.plan import (
+    COLUMNS,
+    EIGHT_HALVES,
+    FOUR_BY_TWO,
+    FOUR_HALVES,
+    FOUR_SHORT,
+    FOUR_WHOLE,
+    columns_for,
+)
 from numba_linear.cpu.problem import Epilogue, Problem, of_transpose
 from numba_linear.cpu.short import contract_short
 from numba_linear.cpu.tuning import SMALL_PACKED
@@ -39,44 +47,28 @@ def contract_in_row_vectors(tiling, problem: Problem):
 @resident(late=tiling_for)
 def contract_in_vectors(tiling, problem: Problem):
     a, b, c, rows, cols, terms, epilogue = problem
-    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
+    size = item_bytes(tiling)
     packed = 0 if b.row == size else scratch(SMALL_PACKED)
-    # eight rows of half vectors, if B need not be packed in squares that are wider
-    in_place = not packed or (size == 4 and lanes >= 2 * columns_of(short_vectors(tiling, 1, 32)))
-    by_eight = rows >= 8 and -rows % 8 * 4 <= rows
     first = 0
     while first < cols:
-        some = part_in_vectors(lanes, cols - first)
+        some, shape = columns_for(tiling, problem, first)
         bias = epilogue.bias + first * size if epilogue.bias else 0
         after = Epilogue(bias, epilogue.step, epilogue.divisor)
         b_part, c_part = from_number(b, first, 0), from_number(c, 0, first)
         part = Problem(a, b_part, c_part, rows, some, terms, after)
-        halves = some != lanes and 2 * some <= 3 * lanes and in_place
-        narrow = 2 * some < lanes and not (halves and packed)
-        if some >= 2 * lanes:
+        if shape == FOUR_BY_TWO:
             in_vectors(tiling, tile(tiling, 4, 2), part, packed)
-        elif narrow and by_eight:
-            in_vectors(tiling, short_vectors(tiling, 8, 16), part, packed)
-        elif narrow:
-            in_vectors(tiling, short_vectors(tiling, 4, 16), part, packed)
-        elif halves and by_eight:
-            in_vectors(tiling, tile(tiling, 8, -2), part, packed)
-        elif cols >= lanes:
+        elif shape == FOUR_WHOLE:
             in_vectors(tiling, tile(tiling, 4, 1), part, packed)
-        else:
+        elif shape == FOUR_HALVES:
             in_vectors(tiling, tile(tiling, 4, -2), part, packed)
+        elif shape == EIGHT_HALVES:
+            in_vectors(tiling, tile(tiling, 8, -2), part, packed)
+        elif shape == FOUR_SHORT:
+            in_vectors(tiling, short_vectors(tiling, 4, 16), part, packed)
+        else:
+            in_vectors(tiling, short_vectors(tiling, 8, 16), part, packed)
         first += some
-
-
-@inlined
-def part_in_vectors(lanes, cols):
-    """How many of the columns to take at once: pairs of vectors, or what is left of one."""
-    beyond = cols % (2 * lanes)
-    if cols <= lanes or beyond == 0 or (cols >= 2 * lanes and beyond > lanes):
-        return cols
-    if cols >= 2 * lanes:
-        return cols - beyond
-    return lanes if 4 * (cols - lanes) <= lanes else cols
 
 
 @resident(late=tiling_for)

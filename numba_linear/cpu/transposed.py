@@ -19,10 +19,10 @@ from numba_linear.cpu.fragment import (
     scratch,
     store,
 )
-from numba_linear.cpu.machine import LINE, square, tiling_for, vector
+from numba_linear.cpu.machine import square, tiling_for, vector
 from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.plan import columns_at_once
 from numba_linear.cpu.problem import Epilogue, Problem
-from numba_linear.cpu.tuning import TRANSPOSED_BLOCK
 from numba_linear.jit.resident import resident
 
 
@@ -31,8 +31,7 @@ def contract_transposed(tiling, problem: Problem) -> int:
     """C from Cᵀ, some of B's columns at a time."""
     a, b, c, rows, cols, terms, epilogue = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    row = (rows * size + LINE - 1) // LINE * LINE
-    most = min(cols, max(TRANSPOSED_BLOCK // row // lanes, 1) * lanes)
+    most, row = columns_at_once(tiling, problem)
     block = allocate(most * row)
     failed = FINE if block else MEMORY
     bias_part = scratch(64)

@@ -8,12 +8,26 @@ import pytest
 from numba import njit
 
 from numba_linear.cpu.fragment import columns_of, row_bytes
-from numba_linear.cpu.machine import LINE, heights, instructions, tiling_of, vector_bytes, vectors
+from numba_linear.cpu.machine import (
+    LINE,
+    b_bytes,
+    heights,
+    instructions,
+    tiling_of,
+    vector_bytes,
+    vectors,
+)
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.plan import (
     COLUMNS,
     CONTIGUOUS,
     DOTS,
+    EIGHT_HALVES,
+    EIGHT_SHORT,
+    FOUR_BY_TWO,
+    FOUR_HALVES,
+    FOUR_SHORT,
+    FOUR_WHOLE,
     LEAF_PAIRS,
     MANY,
     OUTER,
@@ -31,11 +45,15 @@ from numba_linear.cpu.plan import (
     by_row_pairs,
     by_short,
     by_vectors,
+    columns_at_once,
+    columns_for,
+    dots_for,
     panel_of,
     parts_for,
     path_of,
     path_of_rows,
     splits_k,
+    stretches_for,
     sweep_for,
     terms_of_part,
     threads_pay,
@@ -49,16 +67,22 @@ from numba_linear.cpu.tuning import (
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
+    LONG_ROW,
     MORE_ROWS,
     PACKED_SUMS,
     PAIR_TERMS,
     PAIRED_ROW,
+    ROWS_PREFETCH,
+    ROWS_STRETCH,
     SHORT_ALONE,
     SHORT_ROW,
     SHORT_ROWS,
     SHORT_WORK,
+    STAGGER,
+    STAGGER_FROM,
     STRIP_ROW_TERMS,
     STRIP_TERMS,
+    TRANSPOSED_BLOCK,
     VECTOR_WORK,
     WAYS,
 )
@@ -148,7 +172,7 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_WEIGHT, 16, 10000, 4, STRIPS),
         (GRAD_WEIGHT, 17, 10000, 4, TILES),
         (GRAD_INPUT, 100000, 64, 10, STRIPS),
-        (GRAD_INPUT, 100000, 7, 10, TILES),
+        (GRAD_INPUT, 100000, 3, 10, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
         (GRAD_BIAS, 200, 0, 100, ROW_VECTORS),
         (GRAD_WEIGHT, 16, 4, 4, VECTORS),
@@ -270,7 +294,7 @@ def test_a_small_c_by_pairs_of_rows(dtype):
     """If it does not fill vectors, as 3 × 3 does those of two numbers."""
     like = np.empty(0, dtype)
     fills = lanes_of(like) <= 3
-    assert path(like, GRAD_WEIGHT, 8, 3, 3) == (VECTORS if fills else ROW_PAIRS)
+    assert path(like, GRAD_WEIGHT, 8, 3, 3) == (ROW_VECTORS if fills else ROW_PAIRS)
     assert in_pairs(2, 2, PAIR_TERMS)
     assert in_pairs(7, 7, PAIR_TERMS)
     assert not in_pairs(2, 2, PAIR_TERMS - 1)
@@ -294,6 +318,101 @@ def test_one_row_by_pairs_of_leaves(dtype):
     assert path(like, FORWARD, 1, n + 256, 64) == DOTS
     assert path(like, FORWARD, 2, n, 64) == DOTS
     assert path(like, FORWARD, 1, n, 3) == DOTS
+
+
+@njit
+def columns(like, rows, cols, first, b_row):
+    b, none = Matrix(0, b_row, 100), Matrix(0, 0, 0)
+    problem = Problem(none, b, none, rows, cols, 5, Epilogue(0, 0, 0.0))
+    return columns_for(tiling_of(like), problem, first)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_columns_in_vectors_are_all_of_them(dtype, contiguous):
+    like = np.empty(0, dtype)
+    lanes = lanes_of(like)
+    short = 16 // like.itemsize
+    widths = {FOUR_BY_TWO: 2 * lanes, FOUR_WHOLE: lanes, FOUR_SHORT: short, EIGHT_SHORT: short}
+    widths |= {FOUR_HALVES: lanes // 2, EIGHT_HALVES: lanes // 2}
+    b_row = like.itemsize * (1 if contiguous else 100)
+    for rows in range(4, 20):
+        for cols in range(short if contiguous else max(short, lanes // 2), 6 * lanes):
+            first = 0
+            while first < cols:
+                some, tile = columns(like, rows, cols, first, b_row)
+                assert some > 0
+                # a tile may begin before its columns, but not before C's
+                assert widths[tile] <= min(cols, first + some)
+                assert rows >= 8 or tile not in (EIGHT_HALVES, EIGHT_SHORT)
+                first += some
+            assert first == cols
+
+
+def test_tiles_of_columns():
+    like = np.empty(0, np.float32)
+    lanes, size = lanes_of(like), like.itemsize
+    assert columns(like, 4, 2 * lanes, 0, size) == (2 * lanes, FOUR_BY_TWO)
+    assert columns(like, 4, 2 * lanes + 1, 0, size) == (2 * lanes, FOUR_BY_TWO)
+    assert columns(like, 4, 2 * lanes + 1, 2 * lanes, size) == (1, FOUR_SHORT)
+    assert columns(like, 8, 2 * lanes + 1, 2 * lanes, size) == (1, EIGHT_SHORT)
+    assert columns(like, 9, 2 * lanes + 1, 2 * lanes, size) == (1, FOUR_SHORT)
+    assert columns(like, 15, 2 * lanes + 1, 2 * lanes, size) == (1, EIGHT_SHORT)
+    assert columns(like, 4, lanes + 1, 0, size) == (lanes, FOUR_WHOLE)
+    assert columns(like, 4, lanes, 0, size) == (lanes, FOUR_WHOLE)
+    assert columns(like, 8, lanes + lanes // 2, 0, size) == (lanes + lanes // 2, EIGHT_HALVES)
+    assert columns(like, 4, lanes // 2, 0, size) == (lanes // 2, FOUR_HALVES)
+
+
+@njit
+def dots_of(like, rows, row):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, Matrix(0, row, 4), none, rows, 9, 9, Epilogue(0, 0, 0.0))
+    return dots_for(tiling_of(like), problem)
+
+
+def test_sides_of_dots():
+    like = np.empty(0, np.float64)
+    lag = STAGGER // (lanes_of(like) * like.itemsize)
+    assert dots_of(like, 1, 8) == (2, 0, False)
+    assert dots_of(like, 2, 8) == (1, 0, False)
+    assert dots_of(like, 1, STAGGER_FROM) == (2, lag, False)
+    assert dots_of(like, 1, LONG_ROW) == (2, lag, False)
+    assert dots_of(like, 1, LONG_ROW + 8) == (2, lag, True)
+    assert dots_of(like, 1, 2 * LONG_ROW) == (1, lag, True)
+
+
+@njit
+def stretches_of(like, cols, terms, step):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, Matrix(0, 8, step), none, 1, cols, terms, Epilogue(0, 0, 0.0))
+    return stretches_for(tiling_of(like), problem), b_bytes(tiling_of(like))
+
+
+def test_stretches_of_rows():
+    like = np.empty(0, np.float64)
+    width = 128 // like.itemsize
+    (cols, far), memory = stretches_of(like, 3 * width + 1, 10, 8000)
+    assert cols == 3 * width
+    assert not far
+    assert stretches_of(like, 1 << 20, 10, 8000)[0].cols == ROWS_STRETCH // like.itemsize
+    assert stretches_of(like, 1000, ROWS_PREFETCH, memory)[0].far
+    assert not stretches_of(like, 1000, ROWS_PREFETCH, memory - 1)[0].far
+
+
+@njit
+def at_once(like, rows, cols):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, none, none, rows, cols, 9, Epilogue(0, 0, 0.0))
+    return columns_at_once(tiling_of(like), problem)
+
+
+def test_rows_of_the_transpose():
+    like = np.empty(0, np.float64)
+    assert at_once(like, 33, 50) == (50, 320)
+    most, row = at_once(like, 128, 1 << 20)
+    assert row == 1024
+    assert most * row == TRANSPOSED_BLOCK
 
 
 def test_strided_c_or_bias():
