@@ -1,8 +1,9 @@
 """Seconds of what is compiled or read from the cache, with the package's passes and Numba's own.
 
-On a quiet machine, `python docs/figures/measure.py compiling` measures in two minutes and writes
+On a quiet machine, `python docs/figures/measure.py compiling` measures in four minutes and writes
 `compiling.json`, which the page on performance shows. Each round runs two processes, the first
-with an empty cache, the second with what that one left.
+with an empty cache, the second with what that one left; and a third, with an empty cache too,
+whose first call is in a user's `@njit` function.
 """
 
 import importlib
@@ -21,8 +22,9 @@ ROWS = {
     "forward": ("first `forward`, empty cache", True),
     "backward": ("`backward` after it", True),
     "threads": ("first call on threads after that", True),
+    "njit": ("a user's `@njit` function with `forward`, empty cache", True),
     "forward, warm": ("first `forward`, warm cache", False),
-    "first @njit forward": ("the same in a user's `@njit` function, with its compiling", False),
+    "first @njit forward": ("a user's `@njit` function with `forward`, with its compiling", False),
     "second @njit forward": ("in a further function", False),
     "first @njit backward": ("`backward` in a further function", False),
 }
@@ -45,8 +47,8 @@ def seconds_of(call) -> float:
     return perf_counter() - start
 
 
-def time_all(pipeline: str) -> dict[str, float]:
-    """The seconds of each row, in this process."""
+def time_all(pipeline: str, world: str) -> dict[str, float]:
+    """The seconds of each row, in this process, which calls the package from `world` first."""
     import numpy as np
     from numba import njit
 
@@ -56,6 +58,9 @@ def time_all(pipeline: str) -> dict[str, float]:
     from numba_linear import backward, forward
 
     x, w, b, g = (np.ones(s, np.float32) for s in ((256, 200), (100, 200), (100,), (256, 100)))
+    if world == "njit":
+        own = njit(lambda x, w, b: forward(x, w, b))
+        return {"njit": seconds_of(lambda: own(x, w, b))}
     found = {"forward": seconds_of(lambda: forward(x, w, b, parallel=False))}
     found["backward"] = seconds_of(lambda: backward(g, x, w, parallel=False))
     found["threads"] = seconds_of(lambda: forward(x, w, b, parallel=True))
@@ -68,9 +73,9 @@ def time_all(pipeline: str) -> dict[str, float]:
     return found
 
 
-def run(pipeline: str, cache: str) -> dict[str, float]:
+def run(pipeline: str, cache: str, world: str = "Python") -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, __file__, pipeline],
+        [sys.executable, __file__, pipeline, world],
         env=os.environ | {"NUMBA_CACHE_DIR": cache},
         stdout=subprocess.PIPE,
         text=True,
@@ -87,6 +92,8 @@ def measure() -> None:
         for pipeline, seconds in least.items():
             with tempfile.TemporaryDirectory() as cache:
                 cold, warm = run(pipeline, cache), run(pipeline, cache)
+            with tempfile.TemporaryDirectory() as cache:
+                cold |= run(pipeline, cache, "njit")
             warm["forward, warm"] = warm["forward"]
             for row, (_, empty) in ROWS.items():
                 now = (cold if empty else warm)[row]
@@ -115,4 +122,4 @@ def words() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(time_all(sys.argv[1])))
+    print(json.dumps(time_all(*sys.argv[1:])))
