@@ -43,7 +43,8 @@ QUICK = {
 }
 
 #: The marker `once`: pages, benchmarks, commands, what is read from the machine, decisions and the
-#: table of tunables. They hold for the package whatever compiles it.
+#: table of tunables. They hold for the package whatever compiles it. Some slow tests of the cache
+#: and of what is compiled on demand have the marker, too.
 ONCE = {
     "cpu/test_caches.py",
     "cpu/test_plan.py",

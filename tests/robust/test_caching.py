@@ -217,6 +217,7 @@ print(grad_bias(g)[0], mean(g)[0], sum(mean.stats.cache_hits.values()))
 """
 
 
+@pytest.mark.once
 def test_another_version_of_the_package(tmp_path):
     """Neither the package nor a caller's cached function uses code of an older version."""
     package = copy_of_the_package(tmp_path / "numba_linear")
@@ -274,6 +275,7 @@ def install(how, folder, file="", old="", new=""):
     return INSTALLS[how](package)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["bytecode", "zip"])
 def test_another_version_however_it_is_installed(how, tmp_path):
     """A cached caller of the old version is compiled anew."""
@@ -293,6 +295,7 @@ def build_of(home, **settings):
     return run(home, "-c", BUILD, cwd=home.parent, **settings)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", list(INSTALLS))
 def test_builds_are_told_apart(how, tmp_path):
     """By every module and by the version, not by the place and time of installation."""
@@ -308,6 +311,7 @@ def test_builds_are_told_apart(how, tmp_path):
         assert build_of(install(how, tmp_path / "e")) == build_of(home)
 
 
+@pytest.mark.once
 def test_a_build_that_is_frozen_into_a_program(tmp_path):
     """A loader may have only code, as in programs of one file."""
     frozen = """
@@ -361,6 +365,7 @@ def test_strange_names_beside_the_sources(tmp_path):
         assert run(tmp_path, script, "float64", NUMBA_CACHE_DIR=str(tmp_path / "cache")) == state
 
 
+@pytest.mark.once
 def test_a_version_that_changes_under_a_running_program(tmp_path):
     """Code that it compiles later is not taken for the new version's."""
     package = copy_of_the_package(tmp_path / "numba_linear")

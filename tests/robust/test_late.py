@@ -155,6 +155,7 @@ same(accumulated(acc, "sum").weight, equations.grad_weight(g, x, "sum"))
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "calls",
     [FIRST_CALLS, ON_THREADS, AT_ONCE, ACCUMULATED, A_PART_PAYS],
