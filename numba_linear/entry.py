@@ -23,7 +23,9 @@ from numba_linear.cpu.environment import is_default, restore, set_default
 from numba_linear.cpu.fragment import allocate, copy, item_bytes, one, release
 from numba_linear.cpu.machine import tiling_of
 from numba_linear.cpu.matrix import Matrix, transposed
+from numba_linear.cpu.plan import COLUMNS, LARGE, small_path
 from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.small import contract_small
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 from numba_linear.operand import (
@@ -519,6 +521,19 @@ backward_conforms = conforming("backward")
 BACKWARD, BACKWARDS = layout_of("backward", "mean"), layout_of("backward", "none")
 
 
+@resident
+def large_backward(
+    tiling, of_bias: Problem, of_weight: Problem, of_input: Problem, first, mode
+) -> int:
+    """The sums one after the other, the quickest first: a call that wants code is repeated."""
+    code = contract(tiling, of_bias, mode)
+    if code == FINE:
+        code = contract(tiling, of_weight, mode)
+    if code == FINE and not first:
+        code = contract(tiling, of_input, mode)
+    return code
+
+
 @resident(linked=True)
 def backward_of_samples(
     tiling,
@@ -540,15 +555,22 @@ def backward_of_samples(
     K, m, n = g.rows, g.cols, x.cols
     a, ones, none = transposed(g.at), Matrix(one(tiling), 0, 0), Epilogue(0, 0, 0.0)
     mean = Epilogue(0, 0, divisor_of(reduction, K))
-    # the quickest first: a call that wants code is repeated
-    code = contract_at_once(tiling, Problem(ones, a, db.at, 1, m, K, mean), mode)
-    if code == FINE:
-        of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
-        code = contract_at_once(tiling, of_weight, mode)
-    if code == FINE and w.rows != -1:
-        of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, none)
-        code = contract_at_once(tiling, of_input, mode)
-    return code
+    of_bias = Problem(ones, a, db.at, 1, m, K, mean)
+    of_weight = Problem(a, transposed(x.at), dw.at, m, n, K, mean)
+    of_input = Problem(g.at, transposed(w.at), dx.at, K, n, m, none)
+    first = 1 if w.rows == -1 else 0
+    weight_path = small_path(tiling, of_weight)
+    input_path = COLUMNS if first else small_path(tiling, of_input)
+    if weight_path == LARGE or input_path == LARGE:
+        return large_backward(tiling, of_bias, of_weight, of_input, first, mode)
+    if not first:
+        code = contract_small(tiling, of_input, input_path)
+        if code != FINE:
+            return code
+    code = contract_small(tiling, of_weight, weight_path)
+    if code != FINE:
+        return code
+    return contract_small(tiling, of_bias, small_path(tiling, of_bias))
 
 
 @resident(no_cpython_wrapper=False)

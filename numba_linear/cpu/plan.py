@@ -1,8 +1,9 @@
 """All decisions about a contraction, made before it runs; their numbers are in `tuning.py`.
 
-`path_of` chooses the path, `blocks_for` the block sizes of the five loops and what they pack, and
-`parts_for` how threads share the work. The code that runs a plan (`contract.py`, `driver.py`, each
-path's file) decides nothing. All paths give the same bits.
+`path_of` chooses the path, `blocks_for` the block sizes of the five loops and what they pack,
+`columns_for`, `dots_for`, `stretches_for`, `columns_at_once` and `strips_for` how the other paths
+take C, and `parts_for` how threads share the work. The code that runs a plan (`contract.py`,
+`driver.py`, each path's file) decides nothing. All paths give the same bits.
 """
 
 from typing import NamedTuple

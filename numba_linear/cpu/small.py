@@ -39,9 +39,18 @@ from numba_linear.jit.resident import one_of, resident
 def contract_in_row_vectors(tiling, problem: Problem):
     """Up to three rows of C, one at a time; B's columns are contiguous."""
     if problem.cols >= columns_of(tiling):
-        in_vectors(tiling, tile(tiling, 1, 2), problem, 0)
+        across(tile(tiling, 1, 2), problem)
     else:
-        in_vectors(tiling, tile(tiling, 1, 1), problem, 0)
+        across(tile(tiling, 1, 1), problem)
+
+
+@inlined
+def across(shape, problem):
+    """Vectors of C's columns; the last begin early and compute some again, to the same bits."""
+    width = columns_of(shape)
+    for next_column in range(0, problem.cols, width):
+        j = min(next_column, problem.cols - width)
+        down(shape, problem, j, from_number(problem.b, j, 0))
 
 
 @resident(late=tiling_for)
@@ -120,11 +129,10 @@ def contract_small(tiling, problem, path):
 
 @inlined
 def in_vectors(tiling, shape, problem, packed):
-    """Vectors of C's columns, some rows at a time. If `packed` is an address, a strip of B, whose
-    terms are contiguous, is transposed to it first. The last rows and columns begin early and
-    compute some numbers again, to the same bits."""
-    a, b, c, rows, cols, terms, epilogue = problem
-    height, width, size = rows_of(shape), columns_of(shape), item_bytes(shape)
+    """The same. If `packed` is an address, a strip of B, whose terms are contiguous, is transposed
+    to it first."""
+    b, cols, terms = problem.b, problem.cols, problem.terms
+    width, size = columns_of(shape), item_bytes(shape)
     for next_column in range(0, cols, width):
         j = min(next_column, cols - width)
         part = from_number(b, j, 0)
@@ -135,14 +143,23 @@ def in_vectors(tiling, shape, problem, packed):
             else:
                 pack_b(tiling, part, width, terms, width, packed)
             part = Matrix(packed, size, width * size)
-        bias = epilogue.bias + j * size if epilogue.bias else 0
-        for next_row in range(0, rows, height):
-            r = min(next_row, rows - height)
-            acc, at = zero(shape), a.at + r * a.row
-            for p in range(terms):
-                acc = outer(acc, at + p * a.col, a.row, part.at + p * part.col)
-            acc = finish(acc, bias, epilogue.divisor)
-            store(acc, c.at + r * c.row + j * size, c.row)
+        down(shape, problem, j, part)
+
+
+@inlined
+def down(shape, problem, j, b):
+    """A vector of C's columns from j on, some rows at a time; B's columns begin there. The last
+    rows begin early, too."""
+    a, _, c, rows, _, terms, epilogue = problem
+    height, size = rows_of(shape), item_bytes(shape)
+    bias = epilogue.bias + j * size if epilogue.bias else 0
+    for next_row in range(0, rows, height):
+        r = min(next_row, rows - height)
+        acc, at = zero(shape), a.at + r * a.row
+        for p in range(terms):
+            acc = outer(acc, at + p * a.col, a.row, b.at + p * b.col)
+        acc = finish(acc, bias, epilogue.divisor)
+        store(acc, c.at + r * c.row + j * size, c.row)
 
 
 @inlined
