@@ -608,8 +608,8 @@ def load_terms(typingctx, shape, a, a_row):
 
 
 @intrinsic
-def load_columns_of_pairs(typingctx, square, a, a_row, other):
-    """Even lanes take half as many rows as the square has; odd lanes take the numbers of the same
+def load_columns_of_pairs(typingctx, shape, a, a_row, other):
+    """Even lanes take half as many rows as there are lanes; odd lanes take the numbers of the same
     rows that are `other` bytes further."""
 
     def codegen(context, builder, sig, args):
@@ -619,9 +619,9 @@ def load_columns_of_pairs(typingctx, square, a, a_row, other):
             row = builder.mul(a_row, ir.Constant(INT64, r // 2))
             return builder.add(row, other) if r % 2 else row
 
-        return read_columns(Emitter(builder, square), a, offset)
+        return read_columns(Emitter(builder, shape), a, offset)
 
-    return square.fragment(square, *[types.intp] * 3), codegen
+    return shape.fragment(shape, *[types.intp] * 3), codegen
 
 
 @intrinsic

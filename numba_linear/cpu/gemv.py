@@ -33,11 +33,7 @@ from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.plan import dots_for, stretches_for
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
-from numba_linear.cpu.tuning import (
-    DOT_LEAVES,
-    DOT_ROWS,
-    STACK,
-)
+from numba_linear.cpu.tuning import DOT_LEAVES, DOT_ROWS, STACK
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 

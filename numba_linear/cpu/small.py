@@ -44,15 +44,6 @@ def contract_in_row_vectors(tiling, problem: Problem):
         across(tile(tiling, 1, 1), problem)
 
 
-@inlined
-def across(shape, problem):
-    """Vectors of C's columns; the last begin early and compute some again, to the same bits."""
-    width = columns_of(shape)
-    for next_column in range(0, problem.cols, width):
-        j = min(next_column, problem.cols - width)
-        down(shape, problem, j, from_number(problem.b, j, 0))
-
-
 @resident(late=tiling_for)
 def contract_in_vectors(tiling, problem: Problem):
     a, b, c, rows, cols, terms, epilogue = problem
@@ -125,6 +116,15 @@ def contract_small(tiling, problem, path):
     Returns FINE or a code from WANTS on.
     """
     return by_path(min(path, COLUMNS), tiling, problem)
+
+
+@inlined
+def across(shape, problem):
+    """Vectors of C's columns; the last begin early and compute some again, to the same bits."""
+    width = columns_of(shape)
+    for next_column in range(0, problem.cols, width):
+        j = min(next_column, problem.cols - width)
+        down(shape, problem, j, from_number(problem.b, j, 0))
 
 
 @inlined
