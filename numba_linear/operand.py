@@ -24,6 +24,7 @@ from numba_linear.checks import LETTERS, OPTIONAL, out_letters
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import CompileTime
+from numba_linear.jit.words import kept
 
 INTP = ir.IntType(64)
 
@@ -248,13 +249,13 @@ def as_operand(context, builder, result, array, value):
     operand.ndim = INTP(-1)
     type_, opened_array, there = opened(context, builder, array, value)
 
-    def kept(field):
-        return builder.ptrtoint(cgutils.alloca_once_value(builder, field), INTP)
-
     if type_ is not None:
         operand.address = builder.ptrtoint(opened_array.data, INTP)
         operand.ndim = INTP(type_.ndim)
-        operand.shape, operand.strides = kept(opened_array.shape), kept(opened_array.strides)
+        operand.shape, operand.strides = (
+            builder.ptrtoint(kept(builder, field), INTP)
+            for field in (opened_array.shape, opened_array.strides)
+        )
         operand.writable = INTP(int(type_.mutable))
     if there is not None:
         operand.ndim = builder.select(there, operand.ndim, INTP(-1))

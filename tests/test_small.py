@@ -68,7 +68,9 @@ def test_every_small_size(batch, dtype):
         for m in SIZES:
             given = operands(batch, n, m, dtype)
             want = wanted(given)
-            for w in (given.w, np.asfortranarray(given.w), np.repeat(given.w, 2, 1)[:, ::2]):
+            padded = np.pad(given.w, ((0, 0), (0, 3)))[:, :n]
+            apart = np.repeat(given.w, 2, 1)[:, ::2]
+            for w in (given.w, np.asfortranarray(given.w), padded, apart):
                 got = outs(given)
                 inside(given.x, w, given.b, given.g, *got)
                 assert_all(f"{batch} {n} {m}", got, want)

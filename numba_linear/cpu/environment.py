@@ -10,6 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numba_linear.jit.words import kept, slot_of
+
 #: By LLVM's name of the processor: the control register's width, the intrinsics that read and
 #: write it, and its bits for rounding and subnormals, which are 0 by default.
 REGISTERS = {
@@ -31,7 +33,7 @@ def read(builder, width, name):
         return builder.call(
             cgutils.get_or_insert_function(builder.module, function_type, name), []
         )
-    slot = cgutils.alloca_once(builder, word)
+    slot = slot_of(builder, word)
     at_slot(builder, name, slot)
     return builder.load(slot)
 
@@ -44,7 +46,7 @@ def at_slot(builder, name, slot):
 
 def write(builder, width, name, value):
     if width == 32:
-        at_slot(builder, name, cgutils.alloca_once_value(builder, value))
+        at_slot(builder, name, kept(builder, value))
         return
     function_type = ir.FunctionType(ir.VoidType(), [value.type])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [value])

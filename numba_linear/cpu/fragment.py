@@ -15,6 +15,7 @@ LLVM splits if it is wider than a register. Addresses and strides are integers, 
 `chain_columns(sides, acc, …)`      for each row of A a vector for each side s:
                                     acc[r, s, c] ← fma(a[r, p], b[s · apart + c, p], acc[r, s, c])
                                     for the terms p that 128 bits hold; contiguous in A and B
+`chain_few(sides, acc, …)`          the same for all terms of rows that have two or three
 `outer_apart(sides, acc, …)`        for each row of A a vector for each side s:
                                     acc[r, s, c] ← fma(a[r], b[s · apart + c], acc[r, s, c])
 `add(left, right)`                  left + right
@@ -38,12 +39,15 @@ LLVM splits if it is wider than a register. Addresses and strides are integers, 
 ==================================  ============================================================
 """
 
+from contextlib import nullcontext
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.jit.resident import CompileTime
+from numba_linear.jit.words import kept, slot_of
 
 #: LLVM's names of the processor with 32 registers of 128 bits, whose multiply-adds can take one
 #: factor from a lane.
@@ -269,6 +273,26 @@ def chain(typingctx, acc, a, t):
     return acc(acc, types.intp, t), codegen
 
 
+def sides_at(e, sides, b, b_row, apart):
+    """The address of each side's first row of B, which are `apart` rows apart."""
+    apart = e.builder.mul(b_row, apart)
+    return [
+        e.builder.add(b, e.builder.mul(apart, ir.Constant(INT64, s))) for s in range(sides.rows)
+    ]
+
+
+def chained(e, fragment, a, a_row, p, columns):
+    """A fragment with a[r, p] · columns[s], for each side s, added to each of its vectors."""
+    sums, sides, item = e.unpack(fragment), len(columns), ir.Constant(INT64, e.shape.size)
+    for r in range(len(sums) // sides):
+        at = e.builder.add(a, e.builder.mul(a_row, ir.Constant(INT64, r)))
+        number = e.splat(e.aligned(e.builder.load(e.at(at, item, p, e.scalar))))
+        for s, column in enumerate(columns):
+            row = r * sides + s
+            sums[row] = e.fma(number, column, sums[row])
+    return e.pack(sums)
+
+
 @intrinsic
 def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
     """Of the terms that 128 bits hold, those from `first` on."""
@@ -276,29 +300,58 @@ def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
     def codegen(context, builder, sig, args):
         _, fragment, a, a_row, b, b_row, apart, first = args
         e, terms = Emitter(builder, acc), some_terms(acc).columns
-        apart, item = builder.mul(b_row, apart), ir.Constant(INT64, acc.size)
-        columns = [
-            read_terms(e, builder.add(b, builder.mul(apart, ir.Constant(INT64, s))), b_row)
-            for s in range(sides.rows)
-        ]
-
-        def chained(p, fragment):
-            sums = e.unpack(fragment)
-            for r in range(acc.rows // sides.rows):
-                at = builder.add(a, builder.mul(a_row, ir.Constant(INT64, r)))
-                number = e.splat(e.aligned(builder.load(e.at(at, item, p, e.scalar))))
-                for s in range(sides.rows):
-                    row = r * sides.rows + s
-                    sums[row] = e.fma(number, columns[s][p], sums[row])
-            return e.pack(sums)
-
-        slot = cgutils.alloca_once_value(builder, fragment)
-        for p in range(terms - 1):
-            with builder.if_then(builder.icmp_signed(">=", ir.Constant(INT64, p), first)):
-                builder.store(chained(p, builder.load(slot)), slot)
-        return chained(terms - 1, builder.load(slot))
+        columns = [read_terms(e, at, b_row) for at in sides_at(e, sides, b, b_row, apart)]
+        slot = kept(builder, fragment)
+        for p, column in enumerate(zip(*columns, strict=True)):
+            wanted = builder.icmp_signed(">=", ir.Constant(INT64, p), first)
+            with builder.if_then(wanted) if p < terms - 1 else nullcontext():
+                sums = chained(e, builder.load(slot), a, a_row, p, column)
+                builder.store(sums, slot)
+        return builder.load(slot)
 
     return acc(sides, acc, *[types.intp] * 6), codegen
+
+
+@intrinsic
+def chain_few(typingctx, sides, acc, a, a_row, b, b_row, apart, terms):
+    """The terms of rows that have two or three."""
+
+    def codegen(context, builder, sig, args):
+        _, fragment, a, a_row, b, b_row, apart, terms = args
+        e = Emitter(builder, acc)
+        starts = sides_at(e, sides, b, b_row, apart)
+        pairs = [read_pairs(e, at, b_row) for at in starts]
+        for p, column in enumerate(zip(*pairs, strict=True)):
+            fragment = chained(e, fragment, a, a_row, p, column)
+        slot = kept(builder, fragment)
+        with builder.if_then(builder.icmp_signed(">", terms, ir.Constant(INT64, 2))):
+            third = ir.Constant(INT64, 2 * acc.size)
+            column = [read_numbers(e, builder.add(at, third), b_row) for at in starts]
+            builder.store(chained(e, fragment, a, a_row, 2, column), slot)
+        return builder.load(slot)
+
+    return acc(sides, acc, *[types.intp] * 6), codegen
+
+
+def read_pairs(e, a, a_row):
+    """The first two columns of a matrix."""
+    lanes, pair = e.shape.columns, Emitter(e.builder, e.shape.of(1, 2))
+    rows = [pair.load(e.at(a, a_row, r, pair.vector)) for r in range(lanes)]
+    # every other two rows in one register, so that each shuffle stays within 128 bits
+    order = sorted(range(lanes), key=lambda r: r // 2 % 2)
+    left, right = (
+        joined(e, [rows[r] for r in half]) for half in (order[: lanes // 2], order[lanes // 2 :])
+    )
+    return [e.shuffle(left, right, [2 * order.index(r) + p for r in range(lanes)]) for p in (0, 1)]
+
+
+def read_numbers(e, a, a_row):
+    """The first column of a matrix."""
+    column = ir.Constant(e.vector, ir.Undefined)
+    for r in range(e.shape.columns):
+        number = e.aligned(e.builder.load(e.at(a, a_row, r, e.scalar)))
+        column = e.builder.insert_element(column, number, ir.Constant(INT32, r))
+    return column
 
 
 def apart_at(e, sides, a, a_row, apart):
@@ -393,7 +446,7 @@ def finish(typingctx, acc, bias, divisor):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
         fragment, bias, divisor = args
-        slot = cgutils.alloca_once_value(builder, fragment)
+        slot = kept(builder, fragment)
 
         def each(change):
             builder.store(e.pack([change(x) for x in e.unpack(builder.load(slot))]), slot)
@@ -714,8 +767,7 @@ def scratch(typingctx, size):
     """The address of `size` bytes on the stack, 64-byte aligned, until the function returns."""
 
     def codegen(context, builder, sig, args):
-        with builder.goto_entry_block():  # Numba's own alloca would fill it with zeros
-            pointer = builder.alloca(ir.ArrayType(BYTE, size.literal_value))
+        pointer = slot_of(builder, ir.ArrayType(BYTE, size.literal_value))
         pointer.align = 64
         return builder.ptrtoint(pointer, INT64)
 

@@ -9,7 +9,7 @@ take C, and `parts_for` how threads share the work. The code that runs a plan (`
 from typing import NamedTuple
 
 from numba_linear.codes import SERIAL
-from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of, terms_of
+from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of
 from numba_linear.cpu.machine import (
     LINE,
     PAGE,
@@ -189,9 +189,8 @@ def by_short(tiling, problem):
         return False
     if cols < columns_of(vector) and (rows < 4 or cols < columns_of(short_vectors(tiling, 1, 16))):
         return False
-    few = b.row <= SHORT_ROW and terms <= LEAF and epilogue.divisor == 0.0
-    enough = terms >= terms_of(vector)
-    return few and enough and a.col == size and b.col == size and not is_strided(tiling, problem)
+    few = 1 < terms <= LEAF and b.row <= SHORT_ROW and epilogue.divisor == 0.0
+    return few and a.col == size and b.col == size and not is_strided(tiling, problem)
 
 
 @inlined

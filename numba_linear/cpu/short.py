@@ -2,12 +2,14 @@
 
 Planned where `by_short`: B's rows stay in L1, so a block need not take whole cache lines of them,
 as `gemv_dot` does. Vectors have 256 bits at most, since wider ones need another shuffle each, and
-128 if C is narrower. Several are summed at a time, to hide the latency of a multiply-add.
+128 if C is narrower. Several are summed at a time, to hide the latency of a multiply-add. Two or
+three terms of float32 are less than 128 bits and have operations of their own.
 """
 
 from numba_linear.cpu.fragment import (
     add,
     chain_columns,
+    chain_few,
     columns_of,
     item_bytes,
     load_apart,
@@ -24,25 +26,34 @@ from numba_linear.jit.resident import resident
 
 @resident(late=tiling_for)
 def contract_short(tiling, problem: Problem):
-    two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
-    lanes = columns_of(two)
-    apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
-    if problem.cols < lanes and problem.rows >= 8:
-        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 8, 16), problem, 0)
-    elif problem.cols < lanes:
-        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 4, 16), problem, 0)
-    elif problem.rows >= 8:
-        short_columns(short_vectors(tiling, 1, 32), short_vectors(tiling, 8, 32), problem, 0)
-    elif problem.rows >= 4:
-        short_columns(two, short_vectors(tiling, 8, 32), problem, apart)
-    elif problem.cols >= 4 * lanes:
-        short_columns(four, four, problem, lanes)
+    if item_bytes(tiling) == 4 and problem.terms < terms_of(tiling):
+        by_shape(tiling, problem, True)
     else:
-        short_columns(two, two, problem, apart)
+        by_shape(tiling, problem, False)
 
 
 @inlined
-def short_columns(sides, shape, problem, apart):
+def by_shape(tiling, problem, few):
+    """In vectors that suit C's size; `few`, known when this is compiled, needs not so many."""
+    two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
+    lanes = columns_of(two)
+    apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
+    if problem.cols < lanes and problem.rows >= 8 and not few:
+        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 8, 16), problem, 0, few)
+    elif problem.cols < lanes:
+        short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 4, 16), problem, 0, few)
+    elif problem.rows >= 8 and not few:
+        short_columns(short_vectors(tiling, 1, 32), short_vectors(tiling, 8, 32), problem, 0, few)
+    elif problem.rows >= 4:
+        short_columns(two, short_vectors(tiling, 8, 32), problem, apart, few)
+    elif problem.cols >= 4 * lanes and not few:
+        short_columns(four, four, problem, lanes, few)
+    else:
+        short_columns(two, two, problem, apart, few)
+
+
+@inlined
+def short_columns(sides, shape, problem, apart, few):
     """Rows of C, each in as many vectors as there are sides, `apart` columns apart. The last rows
     and columns begin early and compute some numbers again, to the same bits."""
     a, b, c, rows, cols, terms, epilogue = problem
@@ -53,7 +64,9 @@ def short_columns(sides, shape, problem, apart):
         for next_row in range(0, rows, height):
             r = min(next_row, rows - height)
             acc, at, bt = zero(shape), a.at + r * a.row, b.at + j * b.row
-            for next_term in range(0, terms, step):
+            if few:
+                acc = chain_few(sides, acc, at, a.row, bt, b.row, apart, terms)
+            for next_term in range(0, 0 if few else terms, step):
                 p = min(next_term, terms - step)
                 ap, bp = at + p * size, bt + p * size
                 acc = chain_columns(sides, acc, ap, a.row, bp, b.row, apart, next_term - p)

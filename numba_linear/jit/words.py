@@ -1,4 +1,5 @@
-"""Integers that compiled code finds by name, also if it comes from another process's cache."""
+"""Memory of compiled code: integers that it finds by name, also if it comes from another process's
+cache, and slots on the stack."""
 
 import ctypes
 
@@ -25,3 +26,17 @@ def word_of(builder, symbol):
         return builder.module.get_global(symbol)
     except KeyError:
         return ir.GlobalVariable(builder.module, ir.IntType(64), symbol)
+
+
+def slot_of(builder, kind):
+    """A slot of an LLVM type. Numba's own are filled with zeros at each call of the function, and
+    where LLVM copies the function, at each iteration of the caller's loop."""
+    with builder.goto_entry_block():
+        return builder.alloca(kind)
+
+
+def kept(builder, value):
+    """A slot with a value."""
+    slot = slot_of(builder, value.type)
+    builder.store(value, slot)
+    return slot
