@@ -20,6 +20,7 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.machine import short_vectors, tiling_for
+from numba_linear.cpu.plan import ROW_QUADS, ROW_VECTOR, outer_along, outer_by_columns
 from numba_linear.cpu.problem import Problem, of_transpose
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -28,11 +29,12 @@ from numba_linear.jit.resident import resident
 @resident(late=tiling_for)
 def contract_outer(tiling, problem: Problem):
     four, one = short_vectors(tiling, 4, 32), short_vectors(tiling, 1, 32)
-    if problem.cols < columns_of(short_vectors(tiling, 1, 16)):  # and no bias: along C's columns
+    if outer_by_columns(tiling, problem):
         problem = of_transpose(problem)
-    if problem.cols >= rows_of(four) * columns_of(four):
+    way = outer_along(tiling, problem)
+    if way == ROW_QUADS:
         long_rows(four, one, problem)
-    elif problem.cols >= columns_of(one):
+    elif way == ROW_VECTOR:
         short_rows(four, one, problem)
     else:
         short_rows(short_vectors(tiling, 4, 16), short_vectors(tiling, 1, 16), problem)

@@ -1,9 +1,10 @@
 """All decisions about a contraction, made before it runs; their numbers are in `tuning.py`.
 
 `path_of` chooses the path, `blocks_for` the block sizes of the five loops and what they pack,
-`columns_for`, `dots_for`, `stretches_for`, `columns_at_once` and `strips_for` how the other paths
-take C, and `parts_for` how threads share the work. The code that runs a plan (`contract.py`,
-`driver.py`, each path's file) decides nothing. All paths give the same bits.
+`columns_for`, `block_for`, `outer_along`, `dots_for`, `stretches_for`, `columns_at_once` and
+`strips_for` how the other paths take C, and `parts_for` how threads share the work. The code that
+runs a plan (`contract.py`, `driver.py`, each path's file) decides nothing. All paths give the same
+bits.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from numba_linear.cpu.machine import (
     block_leaves,
     block_levels,
     heights,
+    high_tile,
     least_height,
     pair_lanes,
     paired_row,
@@ -292,6 +294,51 @@ def columns_for(tiling, problem, first):
     return Columns(count, FOUR_WHOLE if cols >= lanes else FOUR_HALVES)
 
 
+#: The blocks of `contract_short`: rows, and vectors side by side, of 256 bits, or of 128 if C is
+#: narrower.
+EIGHT_NARROW, FOUR_NARROW, EIGHT_SINGLE, FOUR_PAIRS, ONE_QUAD, ONE_PAIR = range(6)
+
+
+@inlined
+def has_few_terms(tiling, problem):
+    """Whether a row of B has less than 128 bits, which only rows of float32 may have."""
+    return item_bytes(tiling) == 4 and problem.terms < 4
+
+
+@inlined
+def block_for(tiling, problem, few):
+    """Eight rows at a time transpose B least often. But in float64 four rows of pairs of vectors
+    are faster, unless the last pair would be half empty: (8, 32, 32) takes 369 ns instead of 404.
+    Few terms hide no latency, whatever the block, and have fewer blocks."""
+    rows, cols, lanes = problem.rows, problem.cols, columns_of(short_vectors(tiling, 1, 32))
+    if cols < lanes:
+        return EIGHT_NARROW if rows >= 8 and not few else FOUR_NARROW
+    if rows >= 8 and not few and (item_bytes(tiling) == 4 or -cols % (2 * lanes) >= lanes):
+        return EIGHT_SINGLE
+    if rows >= 4:
+        return FOUR_PAIRS
+    return ONE_QUAD if cols >= 4 * lanes and not few else ONE_PAIR
+
+
+#: How `contract_outer` goes along C's rows: four vectors of a row at a time, or a vector of four
+#: rows, or one of 128 bits.
+ROW_QUADS, ROW_VECTOR, ROW_NARROW = range(3)
+
+
+@inlined
+def outer_along(tiling, problem):
+    lanes = columns_of(short_vectors(tiling, 1, 32))
+    if problem.cols >= 4 * lanes:
+        return ROW_QUADS
+    return ROW_VECTOR if problem.cols >= lanes else ROW_NARROW
+
+
+@inlined
+def outer_by_columns(tiling, problem):
+    """Whether `contract_outer` goes along C's columns; by `by_outer` there is then no bias."""
+    return problem.cols < columns_of(short_vectors(tiling, 1, 16))
+
+
 class Dots(NamedTuple):
     """How `gemv_dot` reads B: column groups side by side, by how many blocks of terms the second
     lags behind, and whether rows are prefetched in runs of cache lines."""
@@ -537,6 +584,22 @@ def strips_for(tiling, problem):
     cols = max(1, STRIP_BYTES // (terms * columns_of(tiling) * size)) * columns_of(tiling)
     few = terms <= STRIP_FEW // 2 or rows <= direct_tiles(b.col) * rows_of(tiling)
     return Strips(cols, b.row == size and few, terms > STRIP_FEW)
+
+
+#: The next rows of a strip: of the tallest tile, four or two, or one, whose B may be packed.
+TALL_ROWS, FOUR_ROWS, TWO_ROWS, ONE_ROW, ONE_PACKED = range(5)
+
+
+@inlined
+def strip_rows(tiling, problem, strips, left):
+    """Of `left` rows. A B in place is read further along by fewer rows."""
+    if strips.ahead and left >= rows_of(high_tile(tiling)):
+        return TALL_ROWS
+    if left >= 4:
+        return FOUR_ROWS
+    if problem.b.row != item_bytes(tiling):
+        return ONE_PACKED
+    return TWO_ROWS if left >= 2 else ONE_ROW
 
 
 @inlined

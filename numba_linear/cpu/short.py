@@ -19,6 +19,15 @@ from numba_linear.cpu.fragment import (
     zero,
 )
 from numba_linear.cpu.machine import short_vectors, tiling_for
+from numba_linear.cpu.plan import (
+    EIGHT_NARROW,
+    EIGHT_SINGLE,
+    FOUR_NARROW,
+    FOUR_PAIRS,
+    ONE_QUAD,
+    block_for,
+    has_few_terms,
+)
 from numba_linear.cpu.problem import Problem
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
@@ -26,27 +35,27 @@ from numba_linear.jit.resident import resident
 
 @resident(late=tiling_for)
 def contract_short(tiling, problem: Problem):
-    if item_bytes(tiling) == 4 and problem.terms < terms_of(tiling):
-        by_shape(tiling, problem, True)
+    if has_few_terms(tiling, problem):
+        by_block(tiling, problem, True)
     else:
-        by_shape(tiling, problem, False)
+        by_block(tiling, problem, False)
 
 
 @inlined
-def by_shape(tiling, problem, few):
-    """In vectors that suit C's size; `few`, known when this is compiled, needs not so many."""
+def by_block(tiling, problem, few):
+    """`few` is known when this is compiled."""
     two, four = short_vectors(tiling, 2, 32), short_vectors(tiling, 4, 32)
-    lanes = columns_of(two)
+    block, lanes = block_for(tiling, problem, few), columns_of(two)
     apart = min(lanes, problem.cols - lanes)  # 0 for one vector of columns: both sides take it
-    if problem.cols < lanes and problem.rows >= 8 and not few:
+    if block == EIGHT_NARROW:
         short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 8, 16), problem, 0, few)
-    elif problem.cols < lanes:
+    elif block == FOUR_NARROW:
         short_columns(short_vectors(tiling, 1, 16), short_vectors(tiling, 4, 16), problem, 0, few)
-    elif problem.rows >= 8 and not few:
+    elif block == EIGHT_SINGLE:
         short_columns(short_vectors(tiling, 1, 32), short_vectors(tiling, 8, 32), problem, 0, few)
-    elif problem.rows >= 4:
+    elif block == FOUR_PAIRS:
         short_columns(two, short_vectors(tiling, 8, 32), problem, apart, few)
-    elif problem.cols >= 4 * lanes and not few:
+    elif block == ONE_QUAD:
         short_columns(four, four, problem, lanes, few)
     else:
         short_columns(two, two, problem, apart, few)

@@ -23,7 +23,15 @@ from numba_linear.cpu.machine import LINE, high_edge, high_tile, tile, tiling_fo
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.microkernel import along, at_edge, strip, strip_edge
 from numba_linear.cpu.pack import pack_b
-from numba_linear.cpu.plan import one_by_one, strips_for
+from numba_linear.cpu.plan import (
+    FOUR_ROWS,
+    ONE_ROW,
+    TALL_ROWS,
+    TWO_ROWS,
+    one_by_one,
+    strip_rows,
+    strips_for,
+)
 from numba_linear.cpu.problem import Epilogue, Going, Onward
 from numba_linear.cpu.tuning import STACK
 from numba_linear.jit.compiler import inlined
@@ -68,16 +76,17 @@ def contract_strips(tiling, going: Going) -> int:
             left, a_part, c_part = rows - row, from_number(a, row, 0), from_number(c, row, column)
             part = Strip(inside, a_part, b_part, b_step, c_part, terms, after, tail)
             last = Strip(inside, a_part, in_place, size, c_part, terms, after, tail)
-            if strips.ahead and left >= rows_of(tall):
+            next_rows = strip_rows(tiling, problem, strips, left)
+            if next_rows == TALL_ROWS:
                 some_rows(tall, high_edge(tiling), part, onward, True)
                 row += rows_of(tall)
-            elif left >= 4:
+            elif next_rows == FOUR_ROWS:
                 some_rows(tile(tiling, 4, 2), tile(tiling, 4, 1), part, onward, strips.ahead)
                 row += 4
-            elif b.row == size and left >= 2:
+            elif next_rows == TWO_ROWS:
                 some_rows(tile(tiling, 2, 4), tile(tiling, 2, 2), last, onward, False)
                 row += 2
-            elif b.row == size:
+            elif next_rows == ONE_ROW:
                 some_rows(tile(tiling, 1, 4), tile(tiling, 1, 2), last, onward, False)
                 row += 1
             else:

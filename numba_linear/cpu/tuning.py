@@ -81,9 +81,9 @@ SWEEP_LINES = 128
 DOT_ROWS = 16
 
 #: The largest row stride of B, and the most rows of A, for the short path: (4, 8, 8) forward in
-#: `@njit` takes 27 ns instead of 63, and in float32 (4, 8, 4) takes 17 instead of 78, (8, 3, 16) 29
-#: instead of 70. There may be more rows for FEW_WORK multiply-adds, or for SHORT_WORK if C has
-#: fewer columns than a vector: (64, 8, 8) in float32 takes 140 ns instead of 450. Two or three
+#: `@njit` takes 27 ns instead of 63, and in float32 (4, 8, 4) takes 17 instead of 78 and (8, 3,
+#: 16) 29 instead of 70. There may be more rows for FEW_WORK multiply-adds, or for SHORT_WORK if C
+#: has fewer columns than a vector: (64, 8, 8) in float32 takes 140 ns instead of 450. Two or three
 #: rows are taken one by one, if B has at most SHORT_ALONE numbers.
 SHORT_ROW, SHORT_ROWS, SHORT_WORK, SHORT_ALONE = 2 << 10, 8, 22000, 1 << 10
 

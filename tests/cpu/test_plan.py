@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numba_linear.cpu.fragment import columns_of, row_bytes
+from numba_linear.cpu.fragment import columns_of, row_bytes, rows_of
 from numba_linear.cpu.machine import (
     LINE,
     b_bytes,
     heights,
+    high_tile,
     instructions,
     tiling_of,
     vector_bytes,
@@ -23,23 +24,38 @@ from numba_linear.cpu.plan import (
     CONTIGUOUS,
     DOTS,
     EIGHT_HALVES,
+    EIGHT_NARROW,
     EIGHT_SHORT,
+    EIGHT_SINGLE,
     FOUR_BY_TWO,
     FOUR_HALVES,
+    FOUR_NARROW,
+    FOUR_PAIRS,
+    FOUR_ROWS,
     FOUR_SHORT,
     FOUR_WHOLE,
     LEAF_PAIRS,
     MANY,
+    ONE_PACKED,
+    ONE_PAIR,
+    ONE_QUAD,
+    ONE_ROW,
     OUTER,
+    ROW_NARROW,
     ROW_PAIRS,
+    ROW_QUADS,
+    ROW_VECTOR,
     ROW_VECTORS,
     ROWS,
     SHORT,
     STRIDED,
     STRIPS,
+    TALL_ROWS,
     TILES,
     TRANSPOSED,
+    TWO_ROWS,
     VECTORS,
+    block_for,
     blocks_for,
     by_outer,
     by_row_pairs,
@@ -48,12 +64,17 @@ from numba_linear.cpu.plan import (
     columns_at_once,
     columns_for,
     dots_for,
+    has_few_terms,
+    outer_along,
+    outer_by_columns,
     panel_of,
     parts_for,
     path_of,
     path_of_rows,
     splits_k,
     stretches_for,
+    strip_rows,
+    strips_for,
     sweep_for,
     terms_of_part,
     threads_pay,
@@ -80,6 +101,7 @@ from numba_linear.cpu.tuning import (
     SHORT_WORK,
     STAGGER,
     STAGGER_FROM,
+    STRIP_FEW,
     STRIP_ROW_TERMS,
     STRIP_TERMS,
     TRANSPOSED_BLOCK,
@@ -363,6 +385,84 @@ def test_tiles_of_columns():
     assert columns(like, 4, lanes, 0, size) == (lanes, FOUR_WHOLE)
     assert columns(like, 8, lanes + lanes // 2, 0, size) == (lanes + lanes // 2, EIGHT_HALVES)
     assert columns(like, 4, lanes // 2, 0, size) == (lanes // 2, FOUR_HALVES)
+
+
+@njit
+def block_of(like, rows, cols, terms):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, none, none, rows, cols, terms, Epilogue(0, 0, 0.0))
+    few = has_few_terms(tiling_of(like), problem)
+    return block_for(tiling_of(like), problem, few)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_of_short_rows(dtype):
+    """No block has more rows or columns than C: the last ones begin early."""
+    like = np.empty(0, dtype)
+    lanes = min(vector_bytes(), 32) // like.itemsize
+    short = min(lanes, 16 // like.itemsize)
+    sizes = {EIGHT_NARROW: (8, short), FOUR_NARROW: (4, short), EIGHT_SINGLE: (8, lanes)}
+    sizes |= {FOUR_PAIRS: (4, lanes), ONE_QUAD: (1, 4 * lanes), ONE_PAIR: (1, lanes)}
+    for terms in (2, 3, 4, 9):
+        for rows in range(1, 20):
+            for cols in range(lanes if rows < 4 else short, 6 * lanes):
+                height, width = sizes[block_of(like, rows, cols, terms)]
+                assert height <= rows
+                assert width <= cols
+
+
+def test_blocks_by_dtype():
+    single, double = np.empty(0, np.float32), np.empty(0, np.float64)
+    lanes = min(vector_bytes(), 32) // 8
+    assert block_of(single, 8, 4 * lanes, 4) == EIGHT_SINGLE
+    assert block_of(single, 8, 4 * lanes, 3) == FOUR_PAIRS
+    assert block_of(single, 1, 8 * lanes, 3) == ONE_PAIR
+    assert block_of(double, 8, 4 * lanes, 4) == FOUR_PAIRS
+    assert block_of(double, 8, 4 * lanes + 1, 4) == EIGHT_SINGLE
+    assert block_of(double, 8, 3 * lanes + 1, 4) == FOUR_PAIRS
+    assert block_of(double, 1, 4 * lanes, 3) == ONE_QUAD
+
+
+@njit
+def outer_of(like, rows, cols):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, none, none, rows, cols, 1, Epilogue(0, 0, 0.0))
+    return outer_along(tiling_of(like), problem), outer_by_columns(tiling_of(like), problem)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outer_products_along_rows(dtype):
+    like = np.empty(0, dtype)
+    lanes, short = min(vector_bytes(), 32) // like.itemsize, 16 // like.itemsize
+    assert outer_of(like, 9, 4 * lanes) == (ROW_QUADS, False)
+    assert outer_of(like, 9, 4 * lanes - 1) == (ROW_VECTOR, False)
+    assert outer_of(like, 9, lanes) == (ROW_VECTOR, False)
+    assert outer_of(like, 9, short - 1) == (ROW_NARROW, True)
+
+
+@njit
+def strip_of(like, terms, left, b_row):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, Matrix(0, b_row, 4), none, 99, 99, terms, Epilogue(0, 0, 0.0))
+    tiling = tiling_of(like)
+    way = strip_rows(tiling, problem, strips_for(tiling, problem), left)
+    return way, rows_of(high_tile(tiling))
+
+
+def test_rows_of_a_strip():
+    like = np.empty(0, np.float32)
+    tall = strip_of(like, STRIP_FEW + 1, 99, 4)[1]
+    assert strip_of(like, STRIP_FEW + 1, tall, 4)[0] == TALL_ROWS
+    assert strip_of(like, STRIP_FEW, tall, 4)[0] == FOUR_ROWS
+    for left, b_row, wanted in (
+        (4, 4, FOUR_ROWS),
+        (4, 400, FOUR_ROWS),
+        (3, 4, TWO_ROWS),
+        (1, 4, ONE_ROW),
+        (3, 400, ONE_PACKED),
+        (1, 400, ONE_PACKED),
+    ):
+        assert strip_of(like, 2, left, b_row)[0] == wanted
 
 
 @njit
