@@ -28,7 +28,7 @@ from numba_linear.cpu.machine import (
     tiling_for,
     vectors,
 )
-from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.matrix import Matrix, from_number, transposed
 from numba_linear.cpu.microkernel import tiles
 from numba_linear.cpu.pack import pack_a, pack_b
 from numba_linear.cpu.plan import blocks_for, panel_of, sweep_for, tile_count, tile_height
@@ -80,6 +80,10 @@ def contract_tiles(tiling, problem: Problem) -> int:
                     if not blocks.keep or first_row == 0:
                         b_next = from_number(b, 0, end * LEAF)
                         next_b = sweep_for(tiling, b_next, cols, steps, shares)
+                elif q == 0 and first_row + some_rows < rows:  # all terms: the next rows
+                    a_next = transposed(from_number(a, first_row + some_rows, 0))
+                    left = min(blocks.rows, rows - first_row - some_rows)
+                    next_a = sweep_for(tiling, a_next, terms, left, shares)
                 for index in range(first_panel, end_panel):  # 2: a panel of B, for L1
                     panel = panel_of(tiling, cols, blocks, index)
                     b_part = from_number(b, panel.column, q * LEAF)

@@ -32,7 +32,7 @@ from numba_linear.cpu.machine import heights, short_vectors, square, vector, vec
 from numba_linear.cpu.matrix import Matrix, from_number
 from numba_linear.cpu.plan import tile_height
 from numba_linear.cpu.rule import LEAF
-from numba_linear.cpu.tuning import PACK_TERMS
+from numba_linear.cpu.tuning import PACK_AHEAD, PACK_TERMS
 from numba_linear.jit.resident import resident
 
 
@@ -43,6 +43,9 @@ def pack_b(tiling, b: Matrix, cols, terms, width, to):
     row = width * size
     if b.row == size and cols == columns_of(tiling):
         for p in range(terms):
+            soon = b.at + (p + PACK_AHEAD) * b.col
+            prefetch(soon)
+            prefetch(soon + row - 1)
             store(load(vectors(tiling), b.at + p * b.col, 0), to + p * row, 0)
     elif b.row == size:
         for p in range(terms):
@@ -97,6 +100,7 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
                 for r in range(height):
                     for q in range(0, terms, LEAF):
                         for p in range(q, min(q + LEAF, terms), lanes):
+                            prefetch(source + a.row + p * size)
                             numbers = load_part(vector(tiling), source + p * size, terms - p)
                             store(numbers, panel + (q * height + r * LEAF + p - q) * size, 0)
                     if r + 1 < inside:

@@ -53,6 +53,10 @@ TALL_PANELS, TALL_BYTES = 8, 2048
 #: all tiles.
 PACK_TERMS = 32
 
+#: How many terms ahead contiguous columns of B are prefetched while they are packed. With this,
+#: and the next row of A, (512, 768, 3072) grad_input takes 23.6 ms instead of 24.7 with AVX2.
+PACK_AHEAD = 16
+
 #: Working memory up to this size comes from the stack: malloc takes 40 ns.
 STACK = 16 << 10
 

@@ -63,6 +63,7 @@ PACKED = {
     "DIRECT_TILES": NEVER,
     "DIRECT_TILES_ALIGNED": NEVER,
     "PACK_TERMS": 8,
+    "PACK_AHEAD": 3,
     "STRIP_BYTES": 0,
     "STRIP_FEW": 0,
     "STRIP_ROWS": 5,
