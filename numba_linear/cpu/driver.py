@@ -31,10 +31,23 @@ from numba_linear.cpu.machine import (
 from numba_linear.cpu.matrix import Matrix, from_number, transposed
 from numba_linear.cpu.microkernel import tiles
 from numba_linear.cpu.pack import pack_a, pack_b
-from numba_linear.cpu.plan import blocks_for, panel_of, sweep_for, tile_count, tile_height
+from numba_linear.cpu.plan import (
+    blocks_for,
+    panel_of,
+    panels_at_once,
+    sweep_for,
+    tile_count,
+    tile_height,
+)
 from numba_linear.cpu.problem import Leaves, Prefetch, Problem, Sweep
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
-from numba_linear.cpu.tuning import PREFETCH_BYTES, PREFETCH_TERMS, PREFETCH_TILES, STACK
+from numba_linear.cpu.tuning import (
+    PACK_PANELS,
+    PREFETCH_BYTES,
+    PREFETCH_TERMS,
+    PREFETCH_TILES,
+    STACK,
+)
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import resident
 
@@ -84,6 +97,7 @@ def contract_tiles(tiling, problem: Problem) -> int:
                     a_next = transposed(from_number(a, first_row + some_rows, 0))
                     left = min(blocks.rows, rows - first_row - some_rows)
                     next_a = sweep_for(tiling, a_next, terms, left, shares)
+                group, end_group, some = first_panel, first_panel, 1
                 for index in range(first_panel, end_panel):  # 2: a panel of B, for L1
                     panel = panel_of(tiling, cols, blocks, index)
                     b_part = from_number(b, panel.column, q * LEAF)
@@ -92,13 +106,18 @@ def contract_tiles(tiling, problem: Problem) -> int:
                     if blocks.b_direct:
                         ahead = ahead_in_place(tiling, b_part, panel.width, rows, sweeps)
                     else:
-                        packed = b_packed
+                        apart = blocks.panel_bytes
+                        if index == end_group:
+                            some = panels_at_once(tiling, problem, blocks, index, end_panel)
+                            group, end_group = index, index + some
+                        packed = b_packed + (index - group) * apart
                         if blocks.keep:
-                            packed += (index - first_panel) * blocks.panel_bytes
+                            packed = b_packed + (index - first_panel) * apart
                             packed += q * LEAF * panel.width * size
-                        if not blocks.keep or first_row == 0:
-                            pack_b(tiling, b_part, panel.cols, steps, panel.width, packed)
-                        soon, step = packed + blocks.panel_bytes, 0
+                        if index == group and (not blocks.keep or first_row == 0):
+                            width = panel.width
+                            pack_b(tiling, b_part, panel.cols, steps, width, packed, some, apart)
+                        soon, step = packed + apart, 0
                         if blocks.keep:  # each tile prefetches a part of the next packed panel
                             step = panel.width * size // per_panel
                         b_part = Matrix(packed, size, panel.width * size)
@@ -217,7 +236,7 @@ class Workspace(NamedTuple):
 def workspace_for(tiling, blocks, leaves):
     size, most_rows, levels = item_bytes(tiling), rows_of(tiling), level_count(leaves)
     a = (blocks.rows + most_rows) * (blocks.leaves + 1) * LEAF * size if blocks.a_pack else 0
-    b_panels = blocks.panels if blocks.keep else 1
+    b_panels = blocks.panels if blocks.keep else PACK_PANELS
     b = 0 if blocks.b_direct else b_panels * blocks.panel_bytes + LEAF * size
     partials = min(levels, blocks.low) * fragment_bytes(tiling)
     tile_kept = max(0, levels - blocks.low) * fragment_bytes(tiling)

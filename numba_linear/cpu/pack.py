@@ -37,16 +37,19 @@ from numba_linear.jit.resident import resident
 
 
 @resident
-def pack_b(tiling, b: Matrix, cols, terms, width, to):
-    """Pack the terms of the columns 0 … cols-1 of B into a panel of `width` columns."""
+def pack_b(tiling, b: Matrix, cols, terms, width, to, panels, panel_bytes):
+    """Pack the terms of the columns 0 … cols-1 of B into a panel of `width` columns. Several whole
+    panels side by side are `panel_bytes` apart."""
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     row = width * size
     if b.row == size and cols == columns_of(tiling):
         for p in range(terms):
             soon = b.at + (p + PACK_AHEAD) * b.col
             prefetch(soon)
-            prefetch(soon + row - 1)
-            store(load(vectors(tiling), b.at + p * b.col, 0), to + p * row, 0)
+            for i in range(panels):  # a line that two of them share is read once
+                at, into = b.at + p * b.col + i * row, to + p * row + i * panel_bytes
+                prefetch(soon + (i + 1) * row - 1)
+                store(load(vectors(tiling), at, 0), into, 0)
     elif b.row == size:
         for p in range(terms):
             for j in range(0, width, lanes):

@@ -45,6 +45,7 @@ from numba_linear.cpu.tuning import (
     MULTIPLIED,
     PACK_A_PANELS,
     PACK_A_PANELS_EVICT,
+    PACK_PANELS,
     PACKED_SUMS,
     PAIR_TERMS,
     READ,
@@ -562,6 +563,19 @@ def panel_of(tiling, cols, blocks, index):
     if lead and index == 0:
         inside = lead
     return Panel(column, width, inside)
+
+
+@inlined
+def panels_at_once(tiling, problem, blocks, index, end):
+    """How many panels of B, from that of this index on, are packed together: PACK_PANELS, if they
+    are whole and side by side, and B's columns are contiguous."""
+    width, last = columns_of(tiling), index + PACK_PANELS - 1
+    if problem.b.row != item_bytes(tiling) or last >= end:
+        return 1
+    here = panel_of(tiling, problem.cols, blocks, index)
+    there = panel_of(tiling, problem.cols, blocks, last)
+    whole = here.cols == width and there.cols == width
+    return PACK_PANELS if whole and there.column - here.column == (last - index) * width else 1
 
 
 # --------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def in_vectors(tiling, shape, problem, packed):
             if size == 4 and terms >= 4 and width >= columns_of(short_vectors(tiling, 1, 32)):
                 pack_b_short(tiling, part, terms, width, packed)
             else:
-                pack_b(tiling, part, width, terms, width, packed)
+                pack_b(tiling, part, width, terms, width, packed, 1, 0)
             part = Matrix(packed, size, width * size)
         down(shape, problem, j, part)
 

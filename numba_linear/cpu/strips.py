@@ -69,7 +69,7 @@ def contract_strips(tiling, going: Going) -> int:
         if not strips.b_direct:
             for j in range(0, inside, width):
                 source, to = from_number(b, column + j, 0), packed + j // width * panel_bytes
-                pack_b(tiling, source, min(width, inside - j), terms, width, to)
+                pack_b(tiling, source, min(width, inside - j), terms, width, to, 1, 0)
             b_part, b_step = Matrix(packed, size, width * size), terms * size
         row = 0
         while row < rows:

@@ -57,6 +57,11 @@ PACK_TERMS = 32
 #: and the next row of A, (512, 768, 3072) grad_input takes 23.6 ms instead of 24.7 with AVX2.
 PACK_AHEAD = 16
 
+#: How many panels are packed together from contiguous columns, so that the cache lines that two
+#: of them share are read once: (256, 512, 512) grad_input in float32 runs at 1.09 of NumPy's speed
+#: instead of 1.06, and with AVX2 at 1.00 instead of 0.98.
+PACK_PANELS = 4
+
 #: Working memory up to this size comes from the stack: malloc takes 40 ns.
 STACK = 16 << 10
 

@@ -32,7 +32,7 @@ def columns(like):
 @njit
 def packed_b(b, width, panel):
     matrix = Matrix(np.intp(b.ctypes.data), b.strides[0], b.strides[1])
-    pack_b(tiling_of(b), matrix, b.shape[0], b.shape[1], width, np.intp(panel.ctypes.data))
+    pack_b(tiling_of(b), matrix, b.shape[0], b.shape[1], width, np.intp(panel.ctypes.data), 1, 0)
 
 
 @pytest.mark.parametrize("terms", TERMS)
@@ -48,6 +48,25 @@ def test_a_panel_of_b(dtype, layout, terms):
             packed_b(b, width, panel)
             assert (panel[:terms, :cols] == b.T).all()
             assert np.isin(panel[:terms, cols:], [0, *b.ravel()]).all()
+
+
+@njit
+def packed_together(b, count, panels):
+    matrix = Matrix(np.intp(b.ctypes.data), b.strides[0], b.strides[1])
+    width, to, apart = panels.shape[2], np.intp(panels.ctypes.data), panels.strides[0]
+    pack_b(tiling_of(b), matrix, width, b.shape[1], width, to, count, apart)
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_panels_of_contiguous_columns_together(dtype, terms):
+    width = columns(np.empty(0, dtype))
+    for count in (1, 2, 4):
+        b = laid((count * width, terms), "columns", dtype)
+        panels = np.full((count, terms + 3, width), np.nan, dtype)
+        packed_together(b, count, panels)
+        assert (panels[:, :terms] == b.T.reshape(terms, count, width).swapaxes(0, 1)).all()
+        assert np.isnan(panels[:, terms:]).all()
 
 
 @njit

@@ -68,6 +68,7 @@ from numba_linear.cpu.plan import (
     outer_along,
     outer_by_columns,
     panel_of,
+    panels_at_once,
     parts_for,
     path_of,
     path_of_rows,
@@ -90,6 +91,7 @@ from numba_linear.cpu.tuning import (
     LAUNCH,
     LONG_ROW,
     MORE_ROWS,
+    PACK_PANELS,
     PACKED_SUMS,
     PAIR_TERMS,
     PAIRED_ROW,
@@ -594,6 +596,24 @@ def test_panels_of_a_large_c_share_no_cache_line(dtype, cols, at):
     assert (at + got.lead * like.itemsize) % line == 0
     assert 0 <= got.lead * like.itemsize < line
     assert_covered(like, cols, got)
+
+
+@njit
+def packed_together(like, operation, K, n, m, index):
+    problem = problem_of(like.itemsize, operation, K, n, m)
+    got = blocks_for(tiling_of(like), problem)
+    return panels_at_once(tiling_of(like), problem, got, index, got.all_panels)
+
+
+def test_whole_panels_of_contiguous_columns_are_packed_together():
+    like = np.empty(0, np.float32)
+    width = 2 * lanes_of(like)
+    n = (PACK_PANELS + 1) * width
+    assert packed_together(like, GRAD_INPUT, 1000, n, 100, 0) == PACK_PANELS
+    assert packed_together(like, GRAD_INPUT, 1000, n, 100, 1) == PACK_PANELS
+    assert packed_together(like, GRAD_INPUT, 1000, n, 100, 2) == 1  # too few are left
+    assert packed_together(like, GRAD_INPUT, 1000, n - 1, 100, 1) == 1  # the last begins early
+    assert packed_together(like, FORWARD, 1000, 100, n, 0) == 1
 
 
 @njit

@@ -64,6 +64,7 @@ PACKED = {
     "DIRECT_TILES_ALIGNED": NEVER,
     "PACK_TERMS": 8,
     "PACK_AHEAD": 3,
+    "PACK_PANELS": 2,
     "STRIP_BYTES": 0,
     "STRIP_FEW": 0,
     "STRIP_ROWS": 5,
