@@ -75,10 +75,15 @@ def short_columns(sides, shape, problem, apart, few):
             acc, at, bt = zero(shape), a.at + r * a.row, b.at + j * b.row
             if few:
                 acc = chain_few(sides, acc, at, a.row, bt, b.row, apart, terms)
-            for next_term in range(0, 0 if few else terms, step):
-                p = min(next_term, terms - step)
-                ap, bp = at + p * size, bt + p * size
-                acc = chain_columns(sides, acc, ap, a.row, bp, b.row, apart, next_term - p)
+            else:
+                whole = terms // step * step
+                for p in range(0, whole, step):
+                    ap, bp = at + p * size, bt + p * size
+                    acc = chain_columns(sides, acc, ap, a.row, bp, b.row, apart, 0)
+                if whole < terms:
+                    p = terms - step
+                    ap, bp = at + p * size, bt + p * size
+                    acc = chain_columns(sides, acc, ap, a.row, bp, b.row, apart, whole - p)
             if epilogue.bias:
                 bias = epilogue.bias + j * size
                 acc = add(acc, load_apart(sides, shape, bias, 0, apart * size))
