@@ -1,7 +1,7 @@
 """A single row of C whose rows of B evict each other: two leaves at a time.
 
 Planned where `by_leaf_pairs`. Rows a multiple of a page apart share one set of L1, which holds
-`WAYS` lines. More rows at a time would read each line from L2 twice, or from further away. So the
+eight lines. More rows at a time would read each line from L2 twice, or from further away. So the
 even lanes take a leaf of half as many rows, and the odd lanes the next leaf of the same rows. The
 tree adds two such leaves first, so a pair acts as a leaf of a tree with one level less.
 """

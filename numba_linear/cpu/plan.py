@@ -36,7 +36,6 @@ from numba_linear.cpu.tuning import (
     DIRECT_TILES,
     DIRECT_TILES_ALIGNED,
     DOT_ROWS,
-    EVICT,
     FEW_ROWS,
     FEW_WORK,
     LONG_ROW,
@@ -57,6 +56,7 @@ from numba_linear.cpu.tuning import (
     SHORT_ROWS,
     SHORT_WORK,
     SMALL_EVICT,
+    SMALL_EVICT_BYTES,
     SMALL_PACKED,
     SPLIT_K_BYTES,
     SPLIT_K_LEAVES,
@@ -75,7 +75,6 @@ from numba_linear.cpu.tuning import (
     TRANSPOSED_ROW,
     TURNED,
     VECTOR_WORK,
-    WAYS,
     WRITES,
 )
 from numba_linear.jit.compiler import inlined
@@ -148,7 +147,7 @@ def by_vectors(tiling, problem):
     if is_strided(tiling, problem) or cols < columns_of(short_vectors(tiling, 1, 16)):
         return False
     if b.row == size:
-        evict = b.col % SMALL_EVICT == 0 and terms * b.col > WAYS * EVICT
+        evict = b.col % SMALL_EVICT == 0 and terms * b.col > SMALL_EVICT_BYTES
         return rows >= 4 or (cols >= lanes and not evict)
     narrow = max(lanes // 2, columns_of(short_vectors(tiling, 1, 32)))
     pays = rows >= 4 and cols >= narrow and rows * cols >= PACKED_SUMS * lanes

@@ -113,9 +113,6 @@ STAGGER_FROM, STAGGER = 2048, 512
 #: ms instead of 3.8. At its multiples one column group takes 2.8 ms, two take 3.2.
 LONG_ROW = 8 << 10
 
-#: Lines of an L1 set, and the row stride at which B's rows share one.
-WAYS, EVICT = 8, 4096
-
 #: Row strides of B, in float32 and float64, at whose multiples a single row is computed in pairs
 #: of leaves, or 0 for never: (1, 1024, 1024) forward in float32 takes 85 us instead of 161, and
 #: with AVX2 instead of 123. In float64 (1, 2048, 2048) takes 880 us instead of 1020, but (1, 512,
@@ -170,10 +167,10 @@ SMALL_PACKED, PACKED_SUMS = 16384, 8
 #: 71 ns instead of 103.
 PAIR_TERMS = 6
 
-#: If B's row stride is a multiple of this and its rows overflow the L1 sets that they share, fewer
-#: rows of A than a tile has go to `gemv_rows`: (1, 64, 1024) grad_input in float32 takes 2.9 us
-#: instead of 15.
-SMALL_EVICT = 2048
+#: If B's row stride is a multiple of the first and its rows take more bytes than the second, they
+#: overflow the L1 sets that they share, and fewer rows of A than a tile has go to `gemv_rows`: (1,
+#: 64, 1024) grad_input in float32 takes 2.9 us instead of 15.
+SMALL_EVICT, SMALL_EVICT_BYTES = 2048, 32 << 10
 
 # --- By the transpose ---------------------------------------------------------------------------
 

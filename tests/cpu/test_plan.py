@@ -85,7 +85,6 @@ from numba_linear.cpu.plan import (
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.cpu.tuning import (
     DOT_ROWS,
-    EVICT,
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
@@ -101,6 +100,8 @@ from numba_linear.cpu.tuning import (
     SHORT_ROW,
     SHORT_ROWS,
     SHORT_WORK,
+    SMALL_EVICT,
+    SMALL_EVICT_BYTES,
     STAGGER,
     STAGGER_FROM,
     STRIP_FEW,
@@ -108,7 +109,6 @@ from numba_linear.cpu.tuning import (
     STRIP_TERMS,
     TRANSPOSED_BLOCK,
     VECTOR_WORK,
-    WAYS,
 )
 
 FORWARD, GRAD_INPUT, GRAD_WEIGHT, GRAD_BIAS = range(4)
@@ -212,14 +212,14 @@ def test_paths(dtype, operation, K, n, m, wanted):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_that_evict_each_other_are_not_read_as_vectors(dtype):
     like = np.empty(0, dtype)
-    n = EVICT // like.itemsize
-    assert path(like, GRAD_INPUT, 1, n, WAYS) == ROW_VECTORS
-    assert path(like, GRAD_INPUT, 1, n, WAYS + 1) == ROWS
-    assert path(like, GRAD_INPUT, 1, n - 1, WAYS + 1) == ROW_VECTORS
-    assert path(like, GRAD_INPUT, 1, n // 2, 2 * WAYS + 1) == ROWS
-    assert path(like, GRAD_INPUT, 3, n, WAYS + 1) == STRIPS
+    n, ways = 2 * SMALL_EVICT // like.itemsize, SMALL_EVICT_BYTES // (2 * SMALL_EVICT)
+    assert path(like, GRAD_INPUT, 1, n, ways) == ROW_VECTORS
+    assert path(like, GRAD_INPUT, 1, n, ways + 1) == ROWS
+    assert path(like, GRAD_INPUT, 1, n - 1, ways + 1) == ROW_VECTORS
+    assert path(like, GRAD_INPUT, 1, n // 2, 2 * ways + 1) == ROWS
+    assert path(like, GRAD_INPUT, 3, n, ways + 1) == STRIPS
     assert path(like, GRAD_INPUT, 3, n, 3 * STRIP_ROW_TERMS + 1) == TILES
-    assert path(like, GRAD_INPUT, 4, n, WAYS + 1) == VECTORS
+    assert path(like, GRAD_INPUT, 4, n, ways + 1) == VECTORS
 
 
 @njit
