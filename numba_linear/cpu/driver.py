@@ -93,7 +93,7 @@ def contract_tiles(tiling, problem: Problem) -> int:
                     if not blocks.keep or first_row == 0:
                         b_next = from_number(b, 0, end * LEAF)
                         next_b = sweep_for(tiling, b_next, cols, steps, shares)
-                elif q == 0 and first_row + some_rows < rows:  # all terms: the next rows
+                elif blocks.a_pack and q == 0 and first_row + some_rows < rows:  # the next rows
                     a_next = transposed(from_number(a, first_row + some_rows, 0))
                     left = min(blocks.rows, rows - first_row - some_rows)
                     next_a = sweep_for(tiling, a_next, terms, left, shares)

@@ -19,6 +19,11 @@ REGISTERS = {
     "aarch64": (64, "llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr", 0x3C00007),
 }
 
+#: For a call that each quick call of the layer makes: LLVM does not copy a user's loop around it.
+#: It would, for conditions known outside the loop, and Numba would then count references in it: a
+#: grad_weight of 18 ns instead of 12.
+COPIES_NO_LOOP = ("convergent",)
+
 
 def register_of(builder):
     """The entry of `REGISTERS` for the code being built, or None."""
@@ -30,9 +35,8 @@ def read(builder, width, name):
     word = ir.IntType(width)
     if width == 64:
         function_type = ir.FunctionType(word, [])
-        return builder.call(
-            cgutils.get_or_insert_function(builder.module, function_type, name), []
-        )
+        function = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(function, [], attrs=COPIES_NO_LOOP)
     slot = slot_of(builder, word)
     at_slot(builder, name, slot)
     return builder.load(slot)
@@ -41,7 +45,8 @@ def read(builder, width, name):
 def at_slot(builder, name, slot):
     slot = builder.bitcast(slot, ir.IntType(8).as_pointer())  # older LLVMs have typed pointers
     function_type = ir.FunctionType(ir.VoidType(), [slot.type])
-    builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [slot])
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    builder.call(function, [slot], attrs=COPIES_NO_LOOP)
 
 
 def write(builder, width, name, value):
