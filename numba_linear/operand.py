@@ -24,7 +24,7 @@ from numba_linear.checks import LETTERS, OPTIONAL, out_letters
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import CompileTime
-from numba_linear.jit.words import kept
+from numba_linear.jit.words import slot_with
 
 INTP = ir.IntType(64)
 
@@ -253,7 +253,7 @@ def as_operand(context, builder, result, array, value):
         operand.address = builder.ptrtoint(opened_array.data, INTP)
         operand.ndim = INTP(type_.ndim)
         operand.shape, operand.strides = (
-            builder.ptrtoint(kept(builder, field), INTP)
+            builder.ptrtoint(slot_with(builder, field), INTP)
             for field in (opened_array.shape, opened_array.strides)
         )
         operand.writable = INTP(int(type_.mutable))

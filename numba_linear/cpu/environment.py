@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numba_linear.jit.words import kept, slot_of
+from numba_linear.jit.words import slot_of, slot_with
 
 #: By LLVM's name of the processor: the control register's width, the intrinsics that read and
 #: write it, and its bits for rounding and subnormals, which are 0 by default.
@@ -51,7 +51,7 @@ def at_slot(builder, name, slot):
 
 def write(builder, width, name, value):
     if width == 32:
-        at_slot(builder, name, kept(builder, value))
+        at_slot(builder, name, slot_with(builder, value))
         return
     function_type = ir.FunctionType(ir.VoidType(), [value.type])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [value])

@@ -47,7 +47,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.jit.resident import CompileTime
-from numba_linear.jit.words import kept, slot_of
+from numba_linear.jit.words import slot_of, slot_with
 
 #: LLVM's names of the processor with 32 registers of 128 bits, whose multiply-adds can take one
 #: factor from a lane.
@@ -301,7 +301,7 @@ def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
         _, fragment, a, a_row, b, b_row, apart, first = args
         e, terms = Emitter(builder, acc), some_terms(acc).columns
         columns = [read_terms(e, at, b_row) for at in sides_at(e, sides, b, b_row, apart)]
-        slot = kept(builder, fragment)
+        slot = slot_with(builder, fragment)
         for p, column in enumerate(zip(*columns, strict=True)):
             wanted = builder.icmp_signed(">=", ir.Constant(INT64, p), first)
             with builder.if_then(wanted) if p < terms - 1 else nullcontext():
@@ -323,7 +323,7 @@ def chain_few(typingctx, sides, acc, a, a_row, b, b_row, apart, terms):
         pairs = [read_pairs(e, at, b_row) for at in starts]
         for p, column in enumerate(zip(*pairs, strict=True)):
             fragment = chained(e, fragment, a, a_row, p, column)
-        slot = kept(builder, fragment)
+        slot = slot_with(builder, fragment)
         with builder.if_then(builder.icmp_signed(">", terms, ir.Constant(INT64, 2))):
             third = ir.Constant(INT64, 2 * acc.size)
             column = [read_numbers(e, builder.add(at, third), b_row) for at in starts]
@@ -446,7 +446,7 @@ def finish(typingctx, acc, bias, divisor):
     def codegen(context, builder, sig, args):
         e = Emitter(builder, acc)
         fragment, bias, divisor = args
-        slot = kept(builder, fragment)
+        slot = slot_with(builder, fragment)
 
         def each(change):
             builder.store(e.pack([change(x) for x in e.unpack(builder.load(slot))]), slot)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from numba_linear.cpu.contract import contract_alone
@@ -19,6 +18,7 @@ from numba_linear.cpu.plan import Parts
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.jit.compiler import inlined
 from numba_linear.jit.resident import CompileTime, address_of, call_address, kind, resident
+from numba_linear.jit.words import slot_with
 
 
 class Job(NamedTuple):
@@ -33,7 +33,7 @@ def kept(typingctx, job):
     """The address of a job on the stack, valid until the function returns."""
 
     def codegen(context, builder, sig, args):
-        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
+        return builder.ptrtoint(slot_with(builder, args[0]), ir.IntType(64))
 
     return types.intp(job), codegen
 

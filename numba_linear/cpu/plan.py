@@ -605,7 +605,7 @@ TALL_ROWS, FOUR_ROWS, TWO_ROWS, ONE_ROW, ONE_PACKED = range(5)
 
 @inlined
 def strip_rows(tiling, problem, strips, left):
-    """Of `left` rows. A B in place is read further along by fewer rows."""
+    """What comes next of `left` rows. Three rows or fewer take wider tiles, if B is contiguous."""
     if strips.ahead and left >= rows_of(high_tile(tiling)):
         return TALL_ROWS
     if left >= 4:

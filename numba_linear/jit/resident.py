@@ -42,7 +42,7 @@ from numba_linear.jit.private import (
     keep,
     link,
 )
-from numba_linear.jit.words import kept, new_words, word_of
+from numba_linear.jit.words import new_words, slot_with, word_of
 
 RESIDENTS: dict[str, "Resident"] = {}
 
@@ -186,7 +186,7 @@ class Resident:
     def call_late(self, context, builder, first, args, index):
         """The result, FINE for none, or the code that wants the function."""
         address, there, code = self.found(builder, first, index)
-        code = kept(builder, code)
+        code = slot_with(builder, code)
         with builder.if_then(there, likely=True):
             kind = code_type(context, self.typed(first)).as_pointer()
             result = self.call(context, builder, builder.inttoptr(address, kind), first, args)

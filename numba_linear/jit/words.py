@@ -35,7 +35,7 @@ def slot_of(builder, kind):
         return builder.alloca(kind)
 
 
-def kept(builder, value):
+def slot_with(builder, value):
     """A slot with a value."""
     slot = slot_of(builder, value.type)
     builder.store(value, slot)
