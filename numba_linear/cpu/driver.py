@@ -23,6 +23,7 @@ from numba_linear.cpu.machine import (
     LINE,
     heights,
     least_height,
+    line_terms,
     prefetch_row,
     tile_shape,
     tiling_for,
@@ -166,7 +167,8 @@ def tiles_of_panel(tiling, a, a_packed, b, panel, c, rows, tall, leaves, bias, d
         count = tile_count(tiling, left, index)
         # a tile for left-over rows begins early and computes some again, to the same bits
         row = max(0, min(row, rows - height))
-        a_tiles, a_leaf, a_tile = from_number(a, row, 0), LEAF * a.col, height * a.row
+        a_tiles, a_tile = from_number(a, row, 0), height * a.row
+        a_line = line_terms(tiling) * a.col
         c_ahead = 0
         if many:
             ahead_at, ahead_step, ahead_tile = a_tiles.at + far * a.row, height * size, a_tile
@@ -174,14 +176,14 @@ def tiles_of_panel(tiling, a, a_packed, b, panel, c, rows, tall, leaves, bias, d
         elif a_packed:
             a_tiles = Matrix(a_packed, size, height * size)
             if a.col == size:
-                a_tiles = Matrix(a_packed, LEAF * size, size)
-            a_leaf, a_tile = LEAF * height * size, height * (steps + LEAF) * size
+                a_tiles = Matrix(a_packed, LINE, size)
+            a_line, a_tile = height * LINE, height * (steps * size + LINE)
             a_packed += count * a_tile
         tiles(
             tile_shape(tiling, index + (len(heights(tiling)) if narrow else 0)),
             count,
             a_tiles,
-            a_leaf,
+            a_line,
             a_tile,
             b,
             from_number(c, row, 0),
@@ -235,7 +237,8 @@ class Workspace(NamedTuple):
 @inlined
 def workspace_for(tiling, blocks, leaves):
     size, most_rows, levels = item_bytes(tiling), rows_of(tiling), level_count(leaves)
-    a = (blocks.rows + most_rows) * (blocks.leaves + 1) * LEAF * size if blocks.a_pack else 0
+    a_row = blocks.leaves * LEAF * size + LINE
+    a = (blocks.rows + most_rows) * a_row if blocks.a_pack else 0
     b_panels = blocks.panels if blocks.keep else PACK_PANELS
     b = 0 if blocks.b_direct else b_panels * blocks.panel_bytes + LEAF * size
     partials = min(levels, blocks.low) * fragment_bytes(tiling)

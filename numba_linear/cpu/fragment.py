@@ -46,6 +46,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from numba_linear.cpu.tuning import PACKED_TERMS
 from numba_linear.jit.resident import CompileTime
 from numba_linear.jit.words import slot_of, slot_with
 
@@ -240,6 +241,26 @@ def outer_terms(typingctx, acc, a, a_row, b, b_col):
         return e.pack(rows)
 
     return acc(acc, *[types.intp] * 4), codegen
+
+
+@intrinsic
+def outer_packed(typingctx, acc, a, a_row, a_col, b, b_col):
+    """`outer` for `PACKED_TERMS` terms, `a_col` and `b_col` apart. A's strides must be constants:
+    x86 adds them while loading."""
+
+    def codegen(context, builder, sig, args):
+        e = Emitter(builder, acc)
+        fragment, a, a_row, a_col, b, b_col = args
+        rows = e.unpack(fragment)
+        for p in range(PACKED_TERMS):
+            columns = e.load(e.at(b, b_col, p, e.vector))
+            term = builder.add(a, builder.mul(a_col, ir.Constant(INT64, p)))
+            for r, row in enumerate(rows):
+                number = e.aligned(builder.load(e.at(term, a_row, r, e.scalar)))
+                rows[r] = e.fma(e.splat(number), columns, row)
+        return e.pack(rows)
+
+    return acc(acc, *[types.intp] * 5), codegen
 
 
 @intrinsic

@@ -27,9 +27,9 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import (
     LINE,
+    cache_line,
     instructions,
     pair_block,
-    pair_lanes,
     pair_sums,
     square,
     tiling_for,
@@ -48,7 +48,7 @@ def paired_tiling_for(dtype):
 @resident(late=paired_tiling_for)
 def contract_leaf_pairs(tiling, problem: Problem) -> int:
     a, b, c, _, cols, terms, epilogue = problem
-    size, lanes, step = item_bytes(tiling), columns_of(pair_lanes(tiling)), columns_of(tiling) // 2
+    size, lanes, step = item_bytes(tiling), columns_of(cache_line(tiling)), columns_of(tiling) // 2
     pairs, rows, half = terms // (2 * LEAF), lanes // 2, lanes // 2 * size
     stack = scratch(STACK)
     partial_bytes = level_count(pairs) * half
@@ -73,7 +73,7 @@ def contract_leaf_pairs(tiling, problem: Problem) -> int:
             bt = row + pair * 2 * LEAF * size
             # prefetch the next pair's leaves in runs of lines, lane by lane
             soon = bt + 2 * LEAF * size if pair + 1 < pairs else row + rows * b.row
-            acc = zero(pair_lanes(tiling))
+            acc = zero(cache_line(tiling))
             for p in range(0, LEAF, step):
                 lane, run = p // (LEAF * size // LINE), p % (LEAF * size // LINE)
                 ahead = soon + lane // 2 * b.row + lane % 2 * LEAF * size + run * LINE

@@ -10,6 +10,7 @@ from numba_linear.cpu.caches import cache_sizes
 from numba_linear.cpu.fragment import AARCH64, Shape, constant_word
 from numba_linear.cpu.tuning import (
     A_SHARE,
+    APART_ROWS,
     APART_TERMS,
     B_MOST,
     B_SHARE,
@@ -107,10 +108,12 @@ block_leaves = constant_word(lambda tiling: tiling.block_leaves)
 block_levels = constant_word(lambda tiling: tiling.block_leaves.bit_length() - 1)
 a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
+apart_rows = constant_word(lambda tiling: APART_ROWS[instructions()])
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
 paired_row = constant_word(lambda tiling: PAIRED_ROW[instructions()][tiling.size // 8])
 strip_terms = constant_word(lambda tiling: STRIP_TERMS[instructions()])
+line_terms = constant_word(lambda tiling: LINE // tiling.size)
 least_height = constant_word(lambda tiling: tiling.heights[-1])
 
 
@@ -149,9 +152,11 @@ def dot_columns(tiling):
 dots = retype(lambda tiling: tiling.of(1, dot_columns(tiling)))
 dot_block = retype(lambda tiling: tiling.of(tiling.columns // 2, dot_columns(tiling)))
 
-#: A cache line of lanes, which hold two leaves of half as many rows; a block of their terms; and
-#: both leaves' sums together.
-pair_lanes = retype(lambda tiling: tiling.of(1, LINE // tiling.size))
+#: A cache line of a row.
+cache_line = retype(lambda tiling: tiling.of(1, LINE // tiling.size))
+
+#: A block of the terms of two leaves, for half as many rows as a cache line has lanes; and both
+#: leaves' sums together.
 pair_block = retype(lambda tiling: tiling.of(tiling.columns // 2, LINE // tiling.size))
 pair_sums = retype(lambda tiling: tiling.of(1, LINE // tiling.size // 2))
 

@@ -11,6 +11,7 @@ from numba_linear.cpu.fragment import (
     load_cols,
     outer,
     outer_inside,
+    outer_packed,
     outer_terms,
     prefetch,
     prefetch_rows,
@@ -23,19 +24,40 @@ from numba_linear.cpu.fragment import (
     terms_of,
     zero,
 )
-from numba_linear.cpu.machine import LINE, instructions
+from numba_linear.cpu.machine import LINE, instructions, line_terms
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.problem import Epilogue, Leaves, Onward, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
+from numba_linear.cpu.tuning import PACKED_TERMS
 from numba_linear.jit.compiler import INLINED, inlined
 from numba_linear.jit.resident import resident
 
 
-def leaf(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+def leaf(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
     """The chain of a leaf's terms, by the loop that `chain_of` chooses for the processor."""
 
 
-def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+def by_terms(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
+    high, size, line = rows_of(acc), item_bytes(acc), line_terms(acc)
+    if a_row == size and a_col == high * size:  # a panel, term by term
+        while terms >= PACKED_TERMS:
+            prefetch(soon)
+            prefetch(soon + LINE)
+            acc = outer_packed(acc, a, size, high * size, b, b_col)
+            a += PACKED_TERMS * high * size
+            b += PACKED_TERMS * b_col
+            soon += PACKED_TERMS * step
+            terms -= PACKED_TERMS
+    elif a_line != line * a_col:  # a panel, line by line
+        while terms >= line:
+            for p in range(0, line, PACKED_TERMS):
+                prefetch(soon + p * step)
+                prefetch(soon + p * step + LINE)
+                acc = outer_packed(acc, a + p * size, LINE, size, b + p * b_col, b_col)
+            a += a_line
+            b += line * b_col
+            soon += line * step
+            terms -= line
     for p in range(terms):
         prefetch(soon + p * step)
         prefetch(soon + p * step + LINE)
@@ -43,24 +65,29 @@ def one_by_one(acc, terms, a, a_row, a_col, b, b_col, soon, step):
     return acc
 
 
-def by_registers(acc, terms, a, a_row, a_col, b, b_col, soon, step):
+def by_registers(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
     """AArch64: if A's terms are contiguous, one load brings several terms of a row."""
-    p = 0
-    if a_col == item_bytes(acc):
-        while p + terms_of(acc) <= terms:
-            prefetch_terms(acc, soon + p * step, step)
-            acc = outer_terms(acc, a + p * a_col, a_row, b + p * b_col, b_col)
-            p += terms_of(acc)
-    while p < terms:
-        prefetch(soon + p * step)
-        acc = outer(acc, a + p * a_col, a_row, b + p * b_col)
-        p += 1
+    line = line_terms(acc) if a_line != line_terms(acc) * a_col else max(1, terms)
+    for first in range(0, terms, line):
+        p, end = 0, min(line, terms - first)
+        if a_col == item_bytes(acc):
+            while p + terms_of(acc) <= end:
+                prefetch_terms(acc, soon + p * step, step)
+                acc = outer_terms(acc, a + p * a_col, a_row, b + p * b_col, b_col)
+                p += terms_of(acc)
+        while p < end:
+            prefetch(soon + p * step)
+            acc = outer(acc, a + p * a_col, a_row, b + p * b_col)
+            p += 1
+        a += a_line
+        b += line * b_col
+        soon += line * step
     return acc
 
 
 @overload(leaf, jit_options=INLINED, strict=False)
-def chain_of(acc, terms, a, a_row, a_col, b, b_col, soon, step):
-    return by_registers if instructions() == "aarch64" else one_by_one
+def chain_of(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
+    return by_registers if instructions() == "aarch64" else by_terms
 
 
 @inlined
@@ -74,7 +101,7 @@ def tiles(
     shape,
     count,
     a: Matrix,
-    a_leaf,
+    a_line,
     a_tile,
     b: Matrix,
     c: Matrix,
@@ -91,8 +118,8 @@ def tiles(
     Parameters
     ----------
     a : Matrix
-        Rows × terms, from leaf `begin` on. The next leaf is `a_leaf` bytes further, the next tile
-        `a_tile`.
+        Rows × terms, from leaf `begin` on. The terms that fill a cache line are followed by the
+        next ones `a_line` bytes further, and by those of the next tile `a_tile` bytes further.
     b : Matrix
         Columns × terms, from leaf `begin` on. The columns of a term are contiguous.
     c : Matrix
@@ -116,8 +143,8 @@ def tiles(
         for q in range(begin, end):
             acc = zero(shape)
             some = min(LEAF, terms - q * LEAF)
-            acc = leaf(acc, some, at, a.row, a.col, bt, b.col, soon, ahead.step)
-            at += a_leaf
+            acc = leaf(acc, some, at, a.row, a.col, a_line, bt, b.col, soon, ahead.step)
+            at += LEAF // line_terms(shape) * a_line
             bt += LEAF * b.col
             soon += LEAF * ahead.step
 

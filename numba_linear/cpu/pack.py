@@ -6,12 +6,11 @@ subnormal takes a hundred cycles to multiply::
 
     term 0: B[0, 0] B[1, 0] … B[width-1, 0] | term 1: B[0, 1] B[1, 1] … | …
 
-A panel of A holds the `height` rows of one tile. If its terms are contiguous, it is copied leaf by
-leaf, each row of a leaf in one piece. Otherwise a term's rows are side by side, as in panels of
-B::
+A panel of A holds the `height` rows of one tile. If its terms are contiguous, it is copied line by
+line: what a cache line holds of the first row, of the second row and so on, then the next line of
+each. Otherwise a term's rows are side by side, as in panels of B::
 
-    leaf 0: A[0, 0…255] A[1, 0…255] … | leaf 1: …          or          A[0, 0] A[1, 0] … | A[0, 1]
-    …
+    A[0, 0…15] A[1, 0…15] … | A[0, 16…31] …          or          A[0, 0] A[1, 0] … | A[0, 1] …
 """
 
 from numba_linear.cpu.fragment import (
@@ -28,11 +27,19 @@ from numba_linear.cpu.fragment import (
     store,
     terms_of,
 )
-from numba_linear.cpu.machine import heights, short_vectors, square, vector, vectors
+from numba_linear.cpu.machine import (
+    LINE,
+    cache_line,
+    heights,
+    line_terms,
+    short_vectors,
+    square,
+    vector,
+    vectors,
+)
 from numba_linear.cpu.matrix import Matrix, from_number
-from numba_linear.cpu.plan import tile_height
-from numba_linear.cpu.rule import LEAF
-from numba_linear.cpu.tuning import PACK_AHEAD, PACK_TERMS
+from numba_linear.cpu.plan import terms_at_once, tile_height
+from numba_linear.cpu.tuning import PACK_AHEAD
 from numba_linear.jit.resident import resident
 
 
@@ -86,12 +93,15 @@ def pack_b_short(tiling, b: Matrix, terms, width, to):
 
 @resident
 def pack_a(tiling, a: Matrix, rows, tall, terms, to):
-    """Pack the terms of the rows 0 … rows-1 of A into panels, one per tile, `LEAF` terms apart.
+    """Pack the terms of the rows 0 … rows-1 of A into panels, one per tile, a cache line for each
+    row longer than these terms.
 
     Rows that a tile has beyond these, up to `tall`, are padded with the last row or 0.
     """
-    size, lanes = item_bytes(tiling), columns_of(tiling) // 2
-    for begin in range(0, terms, PACK_TERMS if a.col != size else terms):
+    size, lanes, line = item_bytes(tiling), columns_of(tiling) // 2, line_terms(tiling)
+    some = terms if a.col == size else terms_at_once(a.col)
+    for begin in range(0, terms, some):
+        end = min(terms, begin + some)
         row = 0
         panel = to
         while row < rows:
@@ -101,26 +111,23 @@ def pack_a(tiling, a: Matrix, rows, tall, terms, to):
             source = a.at + row * a.row
             if a.col == size:
                 for r in range(height):
-                    for q in range(0, terms, LEAF):
-                        for p in range(q, min(q + LEAF, terms), lanes):
-                            prefetch(source + a.row + p * size)
-                            numbers = load_part(vector(tiling), source + p * size, terms - p)
-                            store(numbers, panel + (q * height + r * LEAF + p - q) * size, 0)
+                    for p in range(0, terms, line):
+                        prefetch(source + a.row + p * size)
+                        numbers = load_part(cache_line(tiling), source + p * size, terms - p)
+                        store(numbers, panel + p * height * size + r * LINE, 0)
                     if r + 1 < inside:
                         source += a.row
             elif a.row == size:
-                for p in range(begin, min(terms, begin + PACK_TERMS)):
-                    prefetch(source + (p + PACK_TERMS) * a.col)
+                for p in range(begin, end):
+                    prefetch(source + (p + some) * a.col)
                     for j in range(0, height, lanes):
-                        numbers = load_part(
-                            vector(tiling), source + p * a.col + j * size, inside - j
-                        )
+                        at, into = source + p * a.col + j * size, panel + (p * height + j) * size
                         # the next term's numbers overwrite what this writes beyond the height
-                        store(numbers, panel + (p * height + j) * size, 0)
+                        store(load_part(vector(tiling), at, inside - j), into, 0)
             else:
-                for p in range(begin, min(terms, begin + PACK_TERMS)):
+                for p in range(begin, end):
                     for r in range(height):
                         number = source + p * a.col + min(r, inside - 1) * a.row
                         copy(tiling, panel + (p * height + r) * size, number)
             row += height
-            panel += height * (terms + LEAF) * size
+            panel += height * (terms * size + LINE)

@@ -15,14 +15,15 @@ from numba_linear.cpu.machine import (
     LINE,
     PAGE,
     a_bytes,
+    apart_rows,
     apart_terms,
     b_bytes,
     block_leaves,
     block_levels,
+    cache_line,
     heights,
     high_tile,
     least_height,
-    pair_lanes,
     paired_row,
     short_vectors,
     strip_terms,
@@ -32,7 +33,6 @@ from numba_linear.cpu.problem import Sweep
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count
 from numba_linear.cpu.tuning import (
     ALIGNED_C,
-    APART_ROWS,
     DIRECT_TILES,
     DIRECT_TILES_ALIGNED,
     DOT_ROWS,
@@ -45,6 +45,8 @@ from numba_linear.cpu.tuning import (
     PACK_A_PANELS,
     PACK_A_PANELS_EVICT,
     PACK_PANELS,
+    PACK_TERMS,
+    PACK_TERMS_EVICT,
     PACKED_SUMS,
     PAIR_TERMS,
     READ,
@@ -232,7 +234,7 @@ def by_leaf_pairs(tiling, problem):
     _, b, _, rows, cols, terms, _ = problem
     stride = paired_row(tiling)
     evict = stride > 0 and b.row % stride == 0
-    whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= columns_of(pair_lanes(tiling))
+    whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= columns_of(cache_line(tiling))
     return evict and whole and rows == 1 and b.col == item_bytes(tiling)
 
 
@@ -409,7 +411,9 @@ def blocks_for(tiling, problem):
     a, b, c, rows, cols, terms, _ = problem
     size, most_rows, most_columns = item_bytes(tiling), rows_of(tiling), columns_of(tiling)
     least, leaves = least_height(tiling), leaf_count(terms)
-    apart = a.row >= APART_ROWS if a.col == size else a.col >= apart_terms(tiling) or a.row != size
+    apart = a.row != size or a.col >= apart_terms(tiling)
+    if a.col == size:
+        apart = a.row >= apart_rows(tiling)
 
     # A's block fits L2. If all of A fits, skip the divisions, which are slow.
     block, low = block_leaves(tiling), block_levels(tiling)
@@ -506,6 +510,13 @@ def sweep_for(tiling, m, numbers, terms, shares):
 def direct_tiles(step):
     """The most tiles of A's rows for which a B with row stride `step` is read in place."""
     return DIRECT_TILES_ALIGNED if step % LINE == 0 and step % PAGE != 0 else DIRECT_TILES
+
+
+@inlined
+def terms_at_once(step):
+    """How many terms of A are packed at a time, if they are `step` apart and a term's rows are
+    contiguous."""
+    return PACK_TERMS_EVICT if step % PAGE == 0 else PACK_TERMS
 
 
 @inlined

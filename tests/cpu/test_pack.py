@@ -15,10 +15,15 @@ from numba_linear.cpu.tuning import PACK_TERMS
 DTYPES = (np.float32, np.float64)
 TERMS = (1, 7, PACK_TERMS + 1, LEAF, LEAF + 3)
 
+#: Bytes of a cache line, and of a page.
+LINE, PAGE = 64, 4096
+
 
 def laid(shape, layout, dtype):
     """Numbers 1, 2, … as a matrix with contiguous terms, contiguous columns, or neither."""
     numbers = np.arange(1, 1 + shape[0] * shape[1], dtype=dtype).reshape(shape)
+    if layout == "pages apart":
+        return np.pad(numbers.T, ((0, 0), (0, PAGE // numbers.itemsize - shape[0]))).T[: shape[0]]
     if layout == "strided":
         return np.repeat(np.repeat(numbers, 2, 0), 3, 1)[::2, ::3]
     return np.array(numbers, order={"terms": "C", "columns": "F"}[layout])
@@ -81,32 +86,33 @@ def next_height(like, left, rows):
 
 
 @pytest.mark.parametrize("terms", TERMS)
-@pytest.mark.parametrize("layout", ["terms", "columns", "strided"])
+@pytest.mark.parametrize("layout", ["terms", "columns", "pages apart", "strided"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_panels_of_a(dtype, layout, terms):
-    """One per tile: if the terms are contiguous, leaf by leaf, each row in one piece; else term
+    """One per tile: if the terms are contiguous, line by line, the rows side by side; else term
     after term."""
     least = min(HEIGHTS)
     for rows in range(1, 3 * max(HEIGHTS)):
         a, tall = laid((rows, terms), layout, dtype), max(rows, least)
-        panels = np.full((rows + 2 * max(HEIGHTS)) * (terms + 2 * LEAF), np.nan, dtype)
+        line = LINE // a.itemsize
+        panels = np.full((rows + 2 * max(HEIGHTS)) * (terms + 2 * line), np.nan, dtype)
         packed_a(a, tall, panels)
         row = at = 0
         while row < rows:
             height = next_height(a, rows - row, tall)
             row = max(0, min(row, rows - height))
             tile = a[np.minimum(np.arange(row, row + height), rows - 1)]
-            panel = panels[at : at + height * (terms + LEAF)]
+            panel = panels[at : at + height * (terms + line)]
             if a.strides[1] == a.itemsize:
-                for q in range(0, terms, LEAF):
-                    leaf = panel[q * height :][: height * LEAF].reshape(height, LEAF)
-                    some = min(LEAF, terms - q)
-                    assert (leaf[:, :some] == tile[:, q : q + some]).all()
+                for q in range(0, terms, line):
+                    lines = panel[q * height :][: height * line].reshape(height, line)
+                    some = min(line, terms - q)
+                    assert (lines[:, :some] == tile[:, q : q + some]).all()
             else:
                 got, inside = panel[: terms * height].reshape(terms, height), min(height, rows)
                 assert (got[:, :inside] == tile[:inside].T).all()
                 assert ((got == 0) | (got == tile.T)).all()  # rows beyond A's
-            row, at = row + height, at + height * (terms + LEAF)
+            row, at = row + height, at + height * (terms + line)
 
 
 @njit
