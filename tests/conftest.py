@@ -42,11 +42,15 @@ QUICK = {
     "test_tree_sum.py",
 }
 
-#: The marker `once`: pages, benchmarks, commands, what is read from the machine, decisions and the
-#: table of tunables. They hold for the package whatever compiles it. Some slow tests of the cache
-#: and of what is compiled on demand have the marker, too.
+#: The marker `once`: pages, benchmarks, commands, what is read from the machine, decisions, parts
+#: of the engine by themselves and the table of tunables. They hold for the package whatever
+#: compiles it. Some slow tests of the cache, of flags, of Numba's own pipeline and of what is
+#: compiled on demand have the marker, too.
 ONCE = {
     "cpu/test_caches.py",
+    "cpu/test_gemv.py",
+    "cpu/test_memory.py",
+    "cpu/test_pack.py",
     "cpu/test_plan.py",
     "cpu/test_threads_worth.py",
     "cpu/test_tunables.py",

@@ -225,7 +225,10 @@ def test_whoever_calls(call, warm):
     finish(*(run(call, order, warm) for order in ORDERS))
 
 
-@pytest.mark.parametrize("call", ["guvectorize", "cfunc", "helper"])
+@pytest.mark.parametrize(
+    "call",
+    ["guvectorize", *(pytest.param(call, marks=pytest.mark.once) for call in ("cfunc", "helper"))],
+)
 def test_whoever_compiles_the_engine(call, tmp_path):
     finish(run(call, "the caller first", tmp_path))
     finish(run_again(tmp_path))

@@ -184,7 +184,7 @@ print(sum(layer.stats.cache_hits.values()))
 """
 
 
-@pytest.mark.parametrize("threads", ["alone", "threads"])
+@pytest.mark.parametrize("threads", [pytest.param("alone", marks=pytest.mark.once), "threads"])
 def test_inside_njit(threads, tmp_path):
     """All code is there once a call is typed, or its caller is read from a cache."""
     script = tmp_path / "user.py"

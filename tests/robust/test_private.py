@@ -92,6 +92,7 @@ print(digest.of_package())
 """
 
 
+@pytest.mark.once
 def test_the_bits_by_numbas_own_pipeline(tmp_path):
     """And with Numba's own cache, cold and warm."""
     settings = {"PYTHONPATH": str(Path(digest.__file__).parent), "NUMBA_CACHE_DIR": str(tmp_path)}
