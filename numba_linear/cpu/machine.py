@@ -18,6 +18,7 @@ from numba_linear.cpu.tuning import (
     DOT_COLUMNS,
     HEIGHTS,
     PAIRED_ROW,
+    PREFETCH_EACH,
     PREFETCH_ROW,
     STRIP_ROWS,
     STRIP_TERMS,
@@ -110,6 +111,7 @@ a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 apart_rows = constant_word(lambda tiling: APART_ROWS[instructions()])
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
+prefetch_each = constant_word(lambda tiling: PREFETCH_EACH[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
 paired_row = constant_word(lambda tiling: PAIRED_ROW[instructions()][tiling.size // 8])
 strip_terms = constant_word(lambda tiling: STRIP_TERMS[instructions()])

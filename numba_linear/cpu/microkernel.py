@@ -24,7 +24,7 @@ from numba_linear.cpu.fragment import (
     terms_of,
     zero,
 )
-from numba_linear.cpu.machine import LINE, instructions, line_terms
+from numba_linear.cpu.machine import LINE, instructions, line_terms, prefetch_each
 from numba_linear.cpu.matrix import Matrix
 from numba_linear.cpu.problem import Epilogue, Leaves, Onward, Prefetch
 from numba_linear.cpu.rule import LEAF, pending
@@ -38,8 +38,10 @@ def leaf(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
 
 
 def by_terms(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
+    """x86: the terms of a panel of A a few at a time, at constant distances."""
     high, size, line = rows_of(acc), item_bytes(acc), line_terms(acc)
-    if a_row == size and a_col == high * size:  # a panel, term by term
+    near = 0 <= step * PACKED_TERMS <= LINE or not prefetch_each(acc)
+    if near and a_row == size and a_col == high * size:
         while terms >= PACKED_TERMS:
             prefetch(soon)
             prefetch(soon + LINE)
@@ -48,8 +50,11 @@ def by_terms(acc, terms, a, a_row, a_col, a_line, b, b_col, soon, step):
             b += PACKED_TERMS * b_col
             soon += PACKED_TERMS * step
             terms -= PACKED_TERMS
-    elif a_line != line * a_col:  # a panel, line by line
+    elif a_line != line * a_col:
         while terms >= line:
+            for p in range(0 if near else line):
+                prefetch(soon + p * step)
+                prefetch(soon + p * step + LINE)
             for p in range(0, line, PACKED_TERMS):
                 prefetch(soon + p * step)
                 prefetch(soon + p * step + LINE)
