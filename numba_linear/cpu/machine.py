@@ -15,6 +15,7 @@ from numba_linear.cpu.tuning import (
     B_MOST,
     B_SHARE,
     BLOCK_LEAVES_BYTES,
+    DIRECT_EVICT,
     DOT_COLUMNS,
     HEIGHTS,
     PAIRED_ROW,
@@ -111,6 +112,7 @@ a_bytes = constant_word(lambda tiling: tiling.a_bytes)
 b_bytes = constant_word(lambda tiling: tiling.b_bytes)
 apart_rows = constant_word(lambda tiling: APART_ROWS[instructions()])
 apart_terms = constant_word(lambda tiling: APART_TERMS[instructions()])
+direct_evict = constant_word(lambda tiling: DIRECT_EVICT[instructions()])
 prefetch_each = constant_word(lambda tiling: PREFETCH_EACH[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
 paired_row = constant_word(lambda tiling: PAIRED_ROW[instructions()][tiling.size // 8])

@@ -21,6 +21,7 @@ from numba_linear.cpu.machine import (
     block_leaves,
     block_levels,
     cache_line,
+    direct_evict,
     heights,
     high_tile,
     least_height,
@@ -35,6 +36,7 @@ from numba_linear.cpu.tuning import (
     ALIGNED_C,
     DIRECT_TILES,
     DIRECT_TILES_ALIGNED,
+    DIRECT_TILES_EVICT,
     DOT_ROWS,
     FEW_ROWS,
     FEW_WORK,
@@ -431,7 +433,7 @@ def blocks_for(tiling, problem):
     # rows straddle cache lines, and rows that are pages apart evict each other. A tile must not
     # read beyond B's columns.
     wide = cols >= most_columns or cols == most_columns // 2
-    b_direct = b.row == size and wide and rows <= direct_tiles(b.col) * most_rows
+    b_direct = b.row == size and wide and rows <= direct_tiles(tiling, b.col) * most_rows
 
     # Peel `lead` columns so that the later panels are aligned in a direct B, or else in C. This
     # adds up to one panel: it pays for a direct B of many panels, or where writing C is much of
@@ -507,9 +509,11 @@ def sweep_for(tiling, m, numbers, terms, shares):
 
 
 @inlined
-def direct_tiles(step):
+def direct_tiles(tiling, step):
     """The most tiles of A's rows for which a B with row stride `step` is read in place."""
-    return DIRECT_TILES_ALIGNED if step % LINE == 0 and step % PAGE != 0 else DIRECT_TILES
+    if step % LINE != 0 or step % PAGE == 0:
+        return DIRECT_TILES
+    return DIRECT_TILES_ALIGNED if step % direct_evict(tiling) != 0 else DIRECT_TILES_EVICT
 
 
 @inlined
@@ -606,7 +610,7 @@ class Strips(NamedTuple):
 def strips_for(tiling, problem):
     b, rows, terms, size = problem.b, problem.rows, problem.terms, item_bytes(tiling)
     cols = max(1, STRIP_BYTES // (terms * columns_of(tiling) * size)) * columns_of(tiling)
-    few = terms <= STRIP_FEW // 2 or rows <= direct_tiles(b.col) * rows_of(tiling)
+    few = terms <= STRIP_FEW // 2 or rows <= direct_tiles(tiling, b.col) * rows_of(tiling)
     return Strips(cols, b.row == size and few, terms > STRIP_FEW)
 
 
