@@ -40,7 +40,7 @@ ALIGNED_C = 32 << 10
 #: TLB. A lower tile also takes less of each cache line: with AVX2 (20000, 400, 400) grad_weight in
 #: float32 runs at 95 GFLOP/s instead of 85, (600, 784, 64) takes 565 us instead of 650, and (4096,
 #: 768, 3072) forward runs at 1.02 of the best peer's speed instead of 0.95.
-APART_ROWS = {"avx512": 4096, "avx2": 2560, "baseline": 2560, "aarch64": 4096}
+APART_ROWS = {"avx512": 4096, "avx2": 2560, "baseline": 4096, "aarch64": 4096}
 APART_TERMS = {"avx512": 2048, "avx2": 256, "baseline": 512, "aarch64": 2048}
 
 #: The fewest panels of B for which packing A pays, and the fewest if A's rows evict each other.
@@ -49,9 +49,9 @@ PACK_A_PANELS, PACK_A_PANELS_EVICT = 8, 4
 #: The most tiles of A's rows for which B is read in place, and the most if B's rows are aligned to
 #: cache lines but not to pages, since rows that are pages apart evict each other: (16, 1024, 1024)
 #: grad_input takes 308 us instead of 528, and (48, 4096, 4096) 15 ms instead of 24.
-#: With AVX2, whose panels are a cache line wide, rows an even number of lines apart leave half of
-#: L1's sets unused, so there is a third number for them: (3000, 96, 96) grad_weight takes 580 us
-#: instead of 740, and (500, 64, 64) takes 39 instead of 46.
+#: With AVX2, whose panels are a cache line wide, rows an even number of lines apart leave at least
+#: half of L1's sets unused, so there is a third number for them: (3000, 96, 96) grad_weight takes
+#: 580 us instead of 740, and (500, 64, 64) takes 39 instead of 46.
 DIRECT_TILES, DIRECT_TILES_EVICT, DIRECT_TILES_ALIGNED = 4, 7, 16
 DIRECT_EVICT = {"avx512": 4096, "avx2": 128, "baseline": 4096, "aarch64": 4096}
 
@@ -83,10 +83,10 @@ STACK = 16 << 10
 #: grad_weight takes 8.3 ms instead of 10.6.
 PREFETCH_TERMS, PREFETCH_BYTES = 16, 1 << 14
 
-#: Whether the tile of a packed A prefetches for each term of a B that is read in place, or for
-#: every fourth: with AVX-512 (24, 4096, 4096) grad_input takes 7.7 ms instead of 10.6, but with
-#: AVX2 (48, 784, 400) takes 680 us instead of 615 in float64.
-PREFETCH_EACH = {"avx512": 1, "avx2": 0, "baseline": 0, "aarch64": 1}
+#: Whether x86's tile of a packed A prefetches for each term of a B that is read in place, or for
+#: every fourth (AArch64's always does for each): with AVX-512 (24, 4096, 4096) grad_input takes
+#: 7.7 ms instead of 10.6, but with AVX2 (48, 784, 400) takes 680 us instead of 615 in float64.
+PREFETCH_EACH = {"avx512": 1, "avx2": 0, "baseline": 1, "aarch64": 1}
 
 #: Prefetch distance, in tiles, for many rows of A that are read in place: (200000, 64, 10) forward
 #: in float64 takes 7.7 ms instead of 20. If neither A's nor C's row stride is as large as

@@ -63,6 +63,7 @@ from numba_linear.cpu.plan import (
     by_vectors,
     columns_at_once,
     columns_for,
+    direct_tiles,
     dots_for,
     has_few_terms,
     outer_along,
@@ -77,6 +78,7 @@ from numba_linear.cpu.plan import (
     strip_rows,
     strips_for,
     sweep_for,
+    terms_at_once,
     terms_of_part,
     threads_pay,
     tile_count,
@@ -559,6 +561,23 @@ def assert_covered(like, cols, got):
 @njit
 def one_panel(like, cols, blocks, index):
     return panel_of(tiling_of(like), cols, blocks, index)
+
+
+@njit
+def tiles_in_place(like, step):
+    return direct_tiles(tiling_of(like), step)
+
+
+def test_tiles_for_which_b_is_read_in_place():
+    """By its row stride: not lines, pages, an odd number of lines, an even one."""
+    few = 7 if instructions() == "avx2" else 16
+    for step, most in ((100, 4), (8192, 4), (5 * LINE, 16), (6 * LINE, few)):
+        assert tiles_in_place(np.empty(0), step) == most
+
+
+def test_terms_that_are_packed_at_once():
+    packed = njit(lambda step: terms_at_once(step))
+    assert [packed(step) for step in (400, 4096, 6144, 8192)] == [32, 8, 32, 8]
 
 
 def test_what_is_packed():

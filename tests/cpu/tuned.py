@@ -95,7 +95,7 @@ IN_PLACE = {
     "TALL_BYTES": NEVER,
     "PREFETCH_TERMS": NEVER,
     "PREFETCH_BYTES": NEVER,
-    "PREFETCH_EACH": {"avx512": 0, "avx2": 1, "baseline": 1, "aarch64": 1},
+    "PREFETCH_EACH": {"avx512": 0, "avx2": 1, "baseline": 0, "aarch64": 1},
     "PREFETCH_TILES": 1,
     "PREFETCH_ROW": dict.fromkeys(KINDS, NEVER),
     "SWEEP_LINES": ALWAYS,
