@@ -9,10 +9,20 @@ All sums of the layer are this one; the operands' strides say which index is whi
 """
 
 from numba_linear.codes import FINE
+from numba_linear.cpu.dotxf import contract_dotxf
 from numba_linear.cpu.driver import contract_tiles
 from numba_linear.cpu.gemv import contract_dots, contract_rows
 from numba_linear.cpu.leaf_pairs import contract_leaf_pairs
-from numba_linear.cpu.plan import DOTS, LEAF_PAIRS, OUTER, ROWS, STRIPS, TRANSPOSED, path_of_rows
+from numba_linear.cpu.plan import (
+    DOTS,
+    DOTXF,
+    LEAF_PAIRS,
+    OUTER,
+    ROWS,
+    STRIPS,
+    TRANSPOSED,
+    path_of_rows,
+)
 from numba_linear.cpu.problem import Going, Onward, Problem
 from numba_linear.cpu.small import contract_small
 from numba_linear.cpu.strips import contract_strips
@@ -33,6 +43,8 @@ def contract_alone(tiling, problem: Problem) -> int:
         return contract_transposed(tiling, problem)
     if path == LEAF_PAIRS:
         return contract_leaf_pairs(tiling, problem)
+    if path == DOTXF:
+        return contract_dotxf(tiling, problem)
     if path == DOTS:
         return contract_dots(tiling, problem)
     if path == ROWS:

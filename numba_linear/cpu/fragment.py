@@ -302,32 +302,36 @@ def sides_at(e, sides, b, b_row, apart):
     ]
 
 
-def chained(e, fragment, a, a_row, p, columns):
-    """A fragment with a[r, p] · columns[s], for each side s, added to each of its vectors."""
-    sums, sides, item = e.unpack(fragment), len(columns), ir.Constant(INT64, e.shape.size)
-    for r in range(len(sums) // sides):
+def chained(e, fragment, sides, a, a_row, p, columns):
+    """A fragment with a[r, p] · columns[s], for each side s of these, added to its vectors."""
+    sums, item = e.unpack(fragment), ir.Constant(INT64, e.shape.size)
+    for r in range(len(sums) // sides.rows):
         at = e.builder.add(a, e.builder.mul(a_row, ir.Constant(INT64, r)))
         number = e.splat(e.aligned(e.builder.load(e.at(at, item, p, e.scalar))))
-        for s, column in enumerate(columns):
-            row = r * sides + s
+        for s, column in columns.items():
+            row = r * sides.rows + s
             sums[row] = e.fma(number, column, sums[row])
     return e.pack(sums)
 
 
 @intrinsic
 def chain_columns(typingctx, sides, acc, a, a_row, b, b_row, apart, first):
-    """Of the terms that 128 bits hold, those from `first` on."""
+    """Of the terms that 128 bits hold, those from `first` on. A single row takes one side after
+    the other, since all sides' columns do not fit in AVX2's registers."""
 
     def codegen(context, builder, sig, args):
         _, fragment, a, a_row, b, b_row, apart, first = args
         e, terms = Emitter(builder, acc), some_terms(acc).columns
-        columns = [read_terms(e, at, b_row) for at in sides_at(e, sides, b, b_row, apart)]
+        starts = list(enumerate(sides_at(e, sides, b, b_row, apart)))
         slot = slot_with(builder, fragment)
-        for p, column in enumerate(zip(*columns, strict=True)):
-            wanted = builder.icmp_signed(">=", ir.Constant(INT64, p), first)
-            with builder.if_then(wanted) if p < terms - 1 else nullcontext():
-                sums = chained(e, builder.load(slot), a, a_row, p, column)
-                builder.store(sums, slot)
+        for some in [[start] for start in starts] if acc.rows == sides.rows else [starts]:
+            columns = {s: read_terms(e, at, b_row) for s, at in some}
+            for p in range(terms):
+                wanted = builder.icmp_signed(">=", ir.Constant(INT64, p), first)
+                with builder.if_then(wanted) if p < terms - 1 else nullcontext():
+                    column = {s: columns[s][p] for s in columns}
+                    sums = chained(e, builder.load(slot), sides, a, a_row, p, column)
+                    builder.store(sums, slot)
         return builder.load(slot)
 
     return acc(sides, acc, *[types.intp] * 6), codegen
@@ -343,12 +347,14 @@ def chain_few(typingctx, sides, acc, a, a_row, b, b_row, apart, terms):
         starts = sides_at(e, sides, b, b_row, apart)
         pairs = [read_pairs(e, at, b_row) for at in starts]
         for p, column in enumerate(zip(*pairs, strict=True)):
-            fragment = chained(e, fragment, a, a_row, p, column)
+            fragment = chained(e, fragment, sides, a, a_row, p, dict(enumerate(column)))
         slot = slot_with(builder, fragment)
         with builder.if_then(builder.icmp_signed(">", terms, ir.Constant(INT64, 2))):
             third = ir.Constant(INT64, 2 * acc.size)
-            column = [read_numbers(e, builder.add(at, third), b_row) for at in starts]
-            builder.store(chained(e, fragment, a, a_row, 2, column), slot)
+            column = {
+                s: read_numbers(e, builder.add(at, third), b_row) for s, at in enumerate(starts)
+            }
+            builder.store(chained(e, fragment, sides, a, a_row, 2, column), slot)
         return builder.load(slot)
 
     return acc(sides, acc, *[types.intp] * 6), codegen

@@ -30,6 +30,7 @@ from numba_linear.cpu.fragment import (
 )
 from numba_linear.cpu.machine import LINE, dot_block, dots, square, stripe, tiling_for
 from numba_linear.cpu.matrix import Matrix, from_number
+from numba_linear.cpu.partials import with_waiting
 from numba_linear.cpu.plan import dots_for, stretches_for
 from numba_linear.cpu.problem import Problem
 from numba_linear.cpu.rule import LEAF, leaf_count, level_count, pending
@@ -120,19 +121,11 @@ def gemv_dot(tiling, problem, partials):
                         store(acc, into, 0)
 
                 for q in range(begin, min(leaves, begin + DOT_LEAVES)):
-                    levels = pending(q, leaves - 1)
                     for r in range(rows):
                         slot = (s * rows + r) * width
                         acc = load(dots(tiling), sums + (q - begin) * node + slot, 0)
-                        level = 0
-                        while levels >> level:
-                            if levels >> level & 1:
-                                partial = partials + level * node + slot
-                                acc = add(load(dots(tiling), partial, 0), acc)
-                            level += 1
-                        if q + 1 < leaves:
-                            store(acc, partials + level * node + slot, 0)
-                        else:
+                        acc = with_waiting(acc, q, leaves, partials + slot, node, 0)
+                        if q + 1 == leaves:
                             bias_at = 0
                             if epilogue.bias:
                                 bias_at = edge

@@ -8,7 +8,6 @@ tree adds two such leaves first, so a pair acts as a leaf of a tree with one lev
 
 from numba_linear.codes import FINE, MEMORY
 from numba_linear.cpu.fragment import (
-    add,
     add_pairs,
     allocate,
     chain_pairs,
@@ -16,10 +15,8 @@ from numba_linear.cpu.fragment import (
     copy,
     finish,
     item_bytes,
-    load,
     load_columns_of_pairs,
     prefetch_rows,
-    put,
     release,
     scratch,
     store,
@@ -30,12 +27,12 @@ from numba_linear.cpu.machine import (
     cache_line,
     instructions,
     pair_block,
-    pair_sums,
     square,
     tiling_for,
 )
+from numba_linear.cpu.partials import with_waiting
 from numba_linear.cpu.problem import Problem
-from numba_linear.cpu.rule import LEAF, level_count, pending
+from numba_linear.cpu.rule import LEAF, level_count
 from numba_linear.cpu.tuning import PAIRED_ROW, STACK
 from numba_linear.jit.resident import resident
 
@@ -81,19 +78,9 @@ def contract_leaf_pairs(tiling, problem: Problem) -> int:
                 t = load_columns_of_pairs(pair_block(tiling), bt + p * size, b.row, LEAF * size)
                 acc = chain_pairs(acc, at, t)
                 at += 2 * step * size
-            total = add_pairs(acc)
-            levels = pending(pair, pairs - 1)
-            level = 0
-            while levels >> level:
-                if levels >> level & 1:
-                    total = add(load(pair_sums(tiling), partials + level * half, 0), total)
-                level += 1
-            if pair + 1 < pairs:
-                store(total, partials + level * half, 0)
-            else:
-                bias = epilogue.bias + column * size if epilogue.bias else 0
-                total = finish(total, bias, epilogue.divisor)
-                put(total, c.at + column * size, 0, 1, rows)
+            total = with_waiting(add_pairs(acc), pair, pairs, partials, half, 0)
+        bias = epilogue.bias + column * size if epilogue.bias else 0
+        store(finish(total, bias, epilogue.divisor), c.at + column * size, 0)
     if need > STACK:
         release(work)
     return FINE

@@ -17,6 +17,7 @@ from numba_linear.cpu.tuning import (
     BLOCK_LEAVES_BYTES,
     DIRECT_EVICT,
     DOT_COLUMNS,
+    DOTXF_VECTORS,
     HEIGHTS,
     PAIRED_ROW,
     PREFETCH_EACH,
@@ -152,6 +153,20 @@ high_edge = retype(lambda tiling: tiling.of(min(tiling.rows, STRIP_ROWS), tiling
 def dot_columns(tiling):
     return max(tiling.columns // 2, DOT_COLUMNS)
 
+
+def dotxf_lanes(tiling):
+    return min(tiling.columns // 2, 32 // tiling.size)
+
+
+def dotxf_vectors(tiling):
+    return DOTXF_VECTORS[instructions()][tiling.size // 8]
+
+
+has_dotxf = constant_word(lambda tiling: int(dotxf_vectors(tiling) > 0))
+
+#: The sums of `contract_dotxf`, and a line of each row of B that one of their vectors has.
+dotxf_sums = retype(lambda tiling: tiling.of(max(1, dotxf_vectors(tiling)), dotxf_lanes(tiling)))
+dotxf_line = retype(lambda tiling: tiling.of(dotxf_lanes(tiling), 1))
 
 dots = retype(lambda tiling: tiling.of(1, dot_columns(tiling)))
 dot_block = retype(lambda tiling: tiling.of(tiling.columns // 2, dot_columns(tiling)))

@@ -10,7 +10,7 @@ bits.
 from typing import NamedTuple
 
 from numba_linear.codes import SERIAL
-from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of
+from numba_linear.cpu.fragment import columns_of, item_bytes, rows_of, terms_of
 from numba_linear.cpu.machine import (
     LINE,
     PAGE,
@@ -22,6 +22,8 @@ from numba_linear.cpu.machine import (
     block_levels,
     cache_line,
     direct_evict,
+    dotxf_sums,
+    has_dotxf,
     heights,
     high_tile,
     least_height,
@@ -38,6 +40,9 @@ from numba_linear.cpu.tuning import (
     DIRECT_TILES_ALIGNED,
     DIRECT_TILES_EVICT,
     DOT_ROWS,
+    DOTXF_FAR,
+    DOTXF_NEAR,
+    DOTXF_ROWS,
     FEW_ROWS,
     FEW_WORK,
     LONG_ROW,
@@ -87,9 +92,9 @@ from numba_linear.jit.compiler import inlined
 #: ways by `small.py`. LARGE stands for all others.
 OUTER, SHORT, ROW_VECTORS, VECTORS, ROW_PAIRS, COLUMNS, LARGE = range(7)
 #: Those: a strided C or bias (`strided.py`), few terms (`strips.py`), by Cᵀ (`transposed.py`), one
-#: row in pairs of leaves (`leaf_pairs.py`), few rows in two ways (`gemv.py`), and the five loops
-#: (`driver.py`). CONTIGUOUS stands for any of the last six.
-STRIDED, STRIPS, TRANSPOSED, LEAF_PAIRS, DOTS, ROWS, TILES = range(LARGE + 1, LARGE + 8)
+#: row in pairs of leaves (`leaf_pairs.py`), one or two (`dotxf.py`), few in two ways (`gemv.py`),
+#: and the five loops (`driver.py`). CONTIGUOUS stands for any of the last seven.
+STRIDED, STRIPS, TRANSPOSED, LEAF_PAIRS, DOTXF, DOTS, ROWS, TILES = range(LARGE + 1, LARGE + 9)
 CONTIGUOUS = TILES + 1
 
 
@@ -119,6 +124,8 @@ def path_of_rows(tiling, problem):
         return TRANSPOSED
     if by_leaf_pairs(tiling, problem):
         return LEAF_PAIRS
+    if by_dotxf(tiling, problem):
+        return DOTXF
     if by_dots(tiling, problem):
         return DOTS
     return ROWS if by_rows(tiling, problem) else TILES
@@ -238,6 +245,29 @@ def by_leaf_pairs(tiling, problem):
     evict = stride > 0 and b.row % stride == 0
     whole = terms > 0 and terms % (2 * LEAF) == 0 and 2 * cols >= columns_of(cache_line(tiling))
     return evict and whole and rows == 1 and b.col == item_bytes(tiling)
+
+
+@inlined
+def by_dotxf(tiling, problem):
+    """Whether A has one row or two, the terms of A and of B are contiguous, and the rows of B that
+    are taken at a time do not evict each other from L1."""
+    a, b, _, rows, cols, terms, _ = problem
+    size, sums = item_bytes(tiling), dotxf_sums(tiling)
+    fills = cols >= rows_of(sums) * columns_of(sums) and terms >= terms_of(sums)
+    contiguous = a.col == size and b.col == size
+    if not has_dotxf(tiling) or rows > DOTXF_ROWS or not fills or not contiguous:
+        return False
+    for times in range(1, 4):
+        past = times * b.row % PAGE
+        if min(past, PAGE - past) < DOTXF_NEAR:
+            return False
+    return True
+
+
+@inlined
+def dotxf_far(tiling, problem):
+    """Whether B comes from memory, or has so much of L3 that prefetching pays."""
+    return problem.cols * problem.b.row >= b_bytes(tiling) // DOTXF_FAR
 
 
 @inlined

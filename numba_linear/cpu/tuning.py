@@ -112,6 +112,18 @@ DOT_ROWS = 16
 #: rows are taken one by one, if B has at most SHORT_ALONE numbers.
 SHORT_ROW, SHORT_ROWS, SHORT_WORK, SHORT_ALONE = 2 << 10, 8, 22000, 1 << 10
 
+#: Vectors of columns that `dotxf` sums at a time, in float32 and float64, or 0 for never: (1, 784,
+#: 256) forward with AVX2 takes 13.8 us instead of 18.8, and in float64 21.9 instead of 28.5. With
+#: AVX-512 `gemv_dot` is as fast.
+DOTXF_VECTORS = {"avx512": (0, 0), "avx2": (3, 4), "baseline": (0, 0), "aarch64": (0, 0)}
+
+#: The most rows of A for `dotxf`: with AVX2 (2, 784, 256) takes 26 us instead of 36, but three
+#: rows take 38.5 instead of 37.6. It is not planned if B's row stride, or twice or three times
+#: that, is less than so many bytes from whole pages, since then many rows share a set of L1: (1,
+#: 1022, 400) takes 44 us, and would take 79. It prefetches a B that takes so large a part of the
+#: panels' share of L3: (1, 2000, 2000) in float64 takes 590 us instead of 960.
+DOTXF_ROWS, DOTXF_NEAR, DOTXF_FAR = 2, 16, 2
+
 #: The fewest columns of B per side in `gemv_dot`; a power of two, up to 64 bytes. Two chains of
 #: AVX2's 4 float64 lanes do not hide their latency: with 8 columns (1, 1024, 1024) forward takes
 #: 182 us there instead of 235.

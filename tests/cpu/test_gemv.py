@@ -1,4 +1,4 @@
-"""The one-row paths alone, called as planned, against the equations bit for bit."""
+"""The paths of one row and of few alone, called as planned, against the equations bit for bit."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,22 @@ from numba import njit, types
 
 from numba_linear import equations
 from numba_linear.codes import FINE
+from numba_linear.cpu.dotxf import contract_dotxf
 from numba_linear.cpu.fragment import columns_of
 from numba_linear.cpu.gemv import contract_dots, contract_rows
-from numba_linear.cpu.machine import stripe, tiling_for, tiling_of
+from numba_linear.cpu.machine import instructions, stripe, tiling_for, tiling_of
 from numba_linear.cpu.matrix import Matrix
-from numba_linear.cpu.plan import by_dots, by_rows
+from numba_linear.cpu.plan import by_dots, by_dotxf, by_rows
 from numba_linear.cpu.problem import Epilogue, Problem
+from numba_linear.cpu.tuning import DOTXF_VECTORS
+
+HAS_DOTXF = all(DOTXF_VECTORS[instructions()])
 
 
 @pytest.fixture(autouse=True, scope="module")
 def late():
-    for contract in (contract_dots, contract_rows):
+    paths = (contract_dots, contract_rows, *([contract_dotxf] if HAS_DOTXF else []))
+    for contract in paths:
         for dtype in (types.float32, types.float64):
             contract.resident.load(tiling_for(dtype))
 
@@ -41,6 +46,12 @@ def problem_of(a, b, c, bias, divisor):
 def dots(a, b, c, bias, divisor):
     problem = problem_of(a, b, c, bias, divisor)
     return by_dots(tiling_of(a), problem), contract_dots(tiling_of(a), problem)
+
+
+@njit
+def dotxf(a, b, c, bias, divisor):
+    problem = problem_of(a, b, c, bias, divisor)
+    return by_dotxf(tiling_of(a), problem), contract_dotxf(tiling_of(a), problem)
 
 
 @njit
@@ -94,6 +105,16 @@ def test_dots(dtype, with_bias, terms):
 
 def test_dots_gather_the_terms_of_a():
     compare(dots, (3, 33, 300), "C", np.float32, True, a_order="F")
+
+
+@pytest.mark.skipif(not HAS_DOTXF, reason="not with this machine's vectors")
+@pytest.mark.parametrize("terms", [7, 255, 257, 258, 300, 2110])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dotxf(dtype, with_bias, terms):
+    for cols in (24, 25, 71, 2000 if terms == 2110 else 48):
+        for count in (1, 2):
+            compare(dotxf, (count, cols, terms), "C", dtype, with_bias)
 
 
 @pytest.mark.parametrize("terms", TERMS[1:])

@@ -23,6 +23,7 @@ from numba_linear.cpu.plan import (
     COLUMNS,
     CONTIGUOUS,
     DOTS,
+    DOTXF,
     EIGHT_HALVES,
     EIGHT_NARROW,
     EIGHT_SHORT,
@@ -65,6 +66,7 @@ from numba_linear.cpu.plan import (
     columns_for,
     direct_tiles,
     dots_for,
+    dotxf_far,
     has_few_terms,
     outer_along,
     outer_by_columns,
@@ -87,6 +89,9 @@ from numba_linear.cpu.plan import (
 from numba_linear.cpu.problem import Epilogue, Problem
 from numba_linear.cpu.tuning import (
     DOT_ROWS,
+    DOTXF_FAR,
+    DOTXF_ROWS,
+    DOTXF_VECTORS,
     FEW_ROWS,
     FEW_WORK,
     LAUNCH,
@@ -122,8 +127,12 @@ NAMES |= {
     STRIPS: "strips",
     TRANSPOSED: "transposed",
     LEAF_PAIRS: "leaf pairs",
+    DOTXF: "dotxf",
 }
 NAMES |= {DOTS: "dots", ROWS: "rows", TILES: "tiles"}
+
+#: The path of one long row, unless rows of B evict each other.
+ONE_ROW_FORWARD = DOTXF if any(DOTXF_VECTORS[instructions()]) else DOTS
 
 
 @njit
@@ -170,9 +179,11 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (FORWARD, 30, FEW_WORK // 30 - 2, 1, COLUMNS),
         (FORWARD, 30, FEW_WORK // 30 - 1, 1, TILES),
         (FORWARD, 1, 256, 64, SHORT),
-        (FORWARD, 1, 257, 64, DOTS),
+        (FORWARD, 1, 257, 64, ONE_ROW_FORWARD),
         (FORWARD, 1, 126, VECTOR_WORK // 128, SHORT),
-        (FORWARD, 1, 126, VECTOR_WORK // 128 + 1, DOTS),
+        (FORWARD, 1, 126, VECTOR_WORK // 128 + 1, ONE_ROW_FORWARD),
+        (FORWARD, DOTXF_ROWS, 1000, 64, ONE_ROW_FORWARD),
+        (FORWARD, DOTXF_ROWS + 1, 1000, 64, DOTS),
         (FORWARD, 1, 1025, 64, DOTS),
         (FORWARD, 2, 1024, 64, DOTS),
         (FORWARD, DOT_ROWS, 1024, 100, DOTS),
@@ -342,7 +353,7 @@ def test_one_row_by_pairs_of_leaves(dtype):
     wanted = LEAF_PAIRS if row else DOTS
     assert path(like, FORWARD, 1, n, 64) == wanted
     assert path(like, FORWARD, 1, 2 * n, 64) == wanted
-    assert path(like, FORWARD, 1, n + 256, 64) == DOTS
+    assert path(like, FORWARD, 1, n + 256, 64) != LEAF_PAIRS
     assert path(like, FORWARD, 2, n, 64) == DOTS
     assert path(like, FORWARD, 1, n, 3) == DOTS
 
@@ -467,6 +478,36 @@ def test_rows_of_a_strip():
         (1, 400, ONE_PACKED),
     ):
         assert strip_of(like, 2, left, b_row)[0] == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_evict_each_other_are_not_for_dotxf(dtype):
+    like = np.empty(0, dtype)
+    item = like.itemsize
+    vectors = DOTXF_VECTORS[instructions()][item // 8]
+    wanted = DOTXF if vectors else DOTS
+    # one row, two or three are nearly whole pages
+    for n in (2049, 513, 683) if item == 4 else (1025, 341):
+        assert path(like, FORWARD, 1, n, 64) == DOTS
+        assert path(like, FORWARD, 1, n + 32, 64) == wanted
+    if vectors:
+        cols = vectors * (32 // item)
+        assert path(like, FORWARD, 1, 1000, cols) == DOTXF
+        assert path(like, FORWARD, 1, 1000, cols - 1) == DOTS
+
+
+@njit
+def is_far(like, cols, row):
+    none = Matrix(0, 0, 0)
+    problem = Problem(none, Matrix(0, row, 4), none, 1, cols, 9, Epilogue(0, 0, 0.0))
+    return dotxf_far(tiling_of(like), problem), b_bytes(tiling_of(like))
+
+
+def test_dotxf_prefetches_a_large_part_of_level_3():
+    like = np.empty(0, np.float32)
+    _, share = is_far(like, 1, 8)
+    assert is_far(like, share // DOTXF_FAR // 64, 64) == (True, share)
+    assert is_far(like, share // DOTXF_FAR // 64 - 1, 64) == (False, share)
 
 
 @njit

@@ -13,6 +13,7 @@ from numba import njit, types
 from numba_linear import accumulate, accumulated, accumulator, backward, equations, forward
 from numba_linear import grad_bias, grad_input, grad_weight
 from numba_linear.cpu.launch import FREE, TOKEN
+from numba_linear.cpu.dotxf import contract_dotxf
 from numba_linear.cpu.leaf_pairs import contract_leaf_pairs
 from numba_linear.jit.resident import LATE, RESIDENTS
 
@@ -64,7 +65,7 @@ adds(forward, equations.forward, (random(2, 20), random(2, 20)), "contract_in_pa
 adds(grad_input, equations.grad_input, (random(4, 8), random(8, 32)), "contract_in_vectors")
 large = random(64, 300), random(70, 300)
 adds(forward, equations.forward, large, "contract", "contract_tiles")
-adds(forward, equations.forward, (random(1, 300), random(70, 300)), "contract_dots")
+adds(forward, equations.forward, (random(1, 1025), random(70, 1025)), "contract_dots")
 adds(grad_input, equations.grad_input, (random(1, 300), random(300, 99)), "contract_rows")
 apart = np.empty((64, 140))[:, ::2]
 adds(forward, equations.forward, large, "contract_strided", out=apart)
@@ -79,6 +80,9 @@ if contract_leaf_pairs.resident.late(types.float32):  # this machine has the pat
     wide = random(1, 1024, dtype=np.float32), random(64, 1024, dtype=np.float32)
     same(forward(*wide), equations.forward(*wide))
     assert "contract_leaf_pairs" in names(LATE)
+    loaded = names(LATE)
+if contract_dotxf.resident.late(types.float64):
+    adds(forward, equations.forward, (random(1, 300), random(70, 300)), "contract_dotxf")
     loaded = names(LATE)
 adds(grad_input, equations.grad_input, (random(300, 9), random(9, 300)), "contract_strips")
 g = random(64, 70)
