@@ -22,6 +22,7 @@ from numba_linear.cpu.tuning import (
     PAIRED_ROW,
     PREFETCH_EACH,
     PREFETCH_ROW,
+    SMALL_ROWS_BYTES,
     STRIP_ROWS,
     STRIP_TERMS,
     TILE,
@@ -117,6 +118,7 @@ direct_evict = constant_word(lambda tiling: DIRECT_EVICT[instructions()])
 prefetch_each = constant_word(lambda tiling: PREFETCH_EACH[instructions()])
 prefetch_row = constant_word(lambda tiling: PREFETCH_ROW[instructions()])
 paired_row = constant_word(lambda tiling: PAIRED_ROW[instructions()][tiling.size // 8])
+small_rows_bytes = constant_word(lambda tiling: SMALL_ROWS_BYTES[instructions()])
 strip_terms = constant_word(lambda tiling: STRIP_TERMS[instructions()])
 line_terms = constant_word(lambda tiling: LINE // tiling.size)
 least_height = constant_word(lambda tiling: tiling.heights[-1])

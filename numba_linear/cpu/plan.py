@@ -29,6 +29,7 @@ from numba_linear.cpu.machine import (
     least_height,
     paired_row,
     short_vectors,
+    small_rows_bytes,
     strip_terms,
     stripe,
 )
@@ -159,7 +160,8 @@ def by_vectors(tiling, problem):
         return False
     if b.row == size:
         evict = b.col % SMALL_EVICT == 0 and terms * b.col > SMALL_EVICT_BYTES
-        return rows >= 4 or (cols >= lanes and not evict)
+        large = by_rows(tiling, problem) and terms * b.col > small_rows_bytes(tiling)
+        return rows >= 4 or (cols >= lanes and not evict and not large)
     narrow = max(lanes // 2, columns_of(short_vectors(tiling, 1, 32)))
     pays = rows >= 4 and cols >= narrow and rows * cols >= PACKED_SUMS * lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED

@@ -109,6 +109,7 @@ from numba_linear.cpu.tuning import (
     SHORT_WORK,
     SMALL_EVICT,
     SMALL_EVICT_BYTES,
+    SMALL_ROWS_BYTES,
     STAGGER,
     STAGGER_FROM,
     STRIP_FEW,
@@ -211,7 +212,7 @@ def strided_path(like, rows, cols, terms, c_col, bias, bias_step):
         (GRAD_INPUT, 100000, 64, 10, STRIPS),
         (GRAD_INPUT, 100000, 3, 10, TILES),
         (GRAD_WEIGHT, 1000, 100, 100, TILES),
-        (GRAD_BIAS, 200, 0, 100, ROW_VECTORS),
+        (GRAD_BIAS, 64, 0, 64, ROW_VECTORS),
         (GRAD_WEIGHT, 16, 4, 4, VECTORS),
         (GRAD_BIAS, 1000, 0, 100, ROWS),
         (GRAD_BIAS, 1000, 0, 3, TILES),
@@ -271,6 +272,19 @@ def test_few_rows_from_short_rows(dtype):
 @njit
 def lanes_of(like):
     return columns_of(tiling_of(like)) // 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_row_or_two_read_a_larger_matrix_row_by_row(dtype):
+    like = np.empty(0, dtype)
+    n = 80
+    most = SMALL_ROWS_BYTES[instructions()] // (n * like.itemsize)
+    most, row = min(most, 255), n * like.itemsize
+    larger = ROWS if (most + 1) * row > SMALL_ROWS_BYTES[instructions()] else ROW_VECTORS
+    assert path(like, GRAD_INPUT, 1, n, most) == ROW_VECTORS
+    assert path(like, GRAD_INPUT, 1, n, most + 1) == larger
+    assert path(like, GRAD_INPUT, FEW_ROWS, n, most + 1) == larger
+    assert path(like, GRAD_INPUT, FEW_ROWS + 1, n, most + 1) == ROW_VECTORS
 
 
 @njit
