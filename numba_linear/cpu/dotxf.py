@@ -6,17 +6,15 @@ in the same cache line, so a line of each of these rows must stay in L1. `gemv_d
 line at once, and has fewer sums in registers.
 """
 
-from numba_linear.codes import FINE, MEMORY
+from numba_linear.codes import FINE
 from numba_linear.cpu.fragment import (
     add,
-    allocate,
     chain_columns,
     columns_of,
     finish,
     item_bytes,
     load,
     prefetch_rows,
-    release,
     rows_of,
     scratch,
     store,
@@ -33,9 +31,12 @@ from numba_linear.cpu.machine import (
 from numba_linear.cpu.partials import with_waiting
 from numba_linear.cpu.plan import dotxf_far
 from numba_linear.cpu.problem import Problem
-from numba_linear.cpu.rule import LEAF, leaf_count, level_count
-from numba_linear.cpu.tuning import STACK
+from numba_linear.cpu.rule import LEAF, leaf_count
+from numba_linear.cpu.tuning import DOTXF_VECTORS
 from numba_linear.jit.resident import resident
+
+#: Bytes for sums in vectors of 32 at each level of the tree, of which there are fewer than 64.
+PARTIALS = 64 * 32 * max(map(max, DOTXF_VECTORS.values()))
 
 
 def dotxf_tiling_for(dtype):
@@ -50,11 +51,7 @@ def contract_dotxf(tiling, problem: Problem) -> int:
     sums, size, leaves = dotxf_sums(tiling), item_bytes(tiling), leaf_count(terms)
     step, lanes = terms_of(sums), columns_of(sums)
     width, taken = lanes * size, rows_of(sums) * lanes
-    need, far = level_count(leaves) * taken * size, dotxf_far(tiling, problem)
-    stack = scratch(STACK)
-    partials = allocate(need) if need > STACK else stack
-    if not partials:
-        return MEMORY
+    partials, far = scratch(PARTIALS), dotxf_far(tiling, problem)
     for next_column in range(0, cols, taken):
         # the last begin early and compute some columns again, to the same bits
         j = min(next_column, cols - taken)
@@ -80,6 +77,4 @@ def contract_dotxf(tiling, problem: Problem) -> int:
             if epilogue.bias:
                 acc = add(acc, load(sums, epilogue.bias + j * size, width))
             store(finish(acc, 0, epilogue.divisor), c.at + r * c.row + j * size, width)
-    if need > STACK:
-        release(partials)
     return FINE
