@@ -159,9 +159,10 @@ def by_vectors(tiling, problem):
     if is_strided(tiling, problem) or cols < columns_of(short_vectors(tiling, 1, 16)):
         return False
     if b.row == size:
-        evict = b.col % SMALL_EVICT == 0 and terms * b.col > SMALL_EVICT_BYTES
-        large = by_rows(tiling, problem) and terms * b.col > small_rows_bytes(tiling)
-        return rows >= 4 or (cols >= lanes and not evict and not large)
+        evict = b.col % SMALL_EVICT == 0
+        most = SMALL_EVICT_BYTES if evict else small_rows_bytes(tiling)
+        fits = terms * b.col <= most or (rows > FEW_ROWS and not evict)
+        return rows >= 4 or (cols >= lanes and fits)
     narrow = max(lanes // 2, columns_of(short_vectors(tiling, 1, 32)))
     pays = rows >= 4 and cols >= narrow and rows * cols >= PACKED_SUMS * lanes
     return pays and b.col == size and terms * 2 * lanes * size <= SMALL_PACKED
