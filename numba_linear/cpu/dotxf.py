@@ -35,7 +35,8 @@ from numba_linear.cpu.rule import LEAF, leaf_count
 from numba_linear.cpu.tuning import DOTXF_VECTORS
 from numba_linear.jit.resident import resident
 
-#: Bytes for sums in vectors of 32 at each level of the tree, of which there are fewer than 64.
+#: Bytes of the partial sums that wait. The tree has fewer than 64 levels; at each wait as many
+#: vectors of 32 bytes as are summed at a time.
 PARTIALS = 64 * 32 * max(map(max, DOTXF_VECTORS.values()))
 
 

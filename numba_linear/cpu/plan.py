@@ -153,7 +153,8 @@ def small_path(tiling, problem):
 @inlined
 def by_vectors(tiling, problem):
     """Whether C's columns are contiguous and fill 128 bits, and B's columns are contiguous too; or
-    its terms, if there are so many sums that it pays to transpose them."""
+    its terms, if there are so many sums that it pays to transpose them. One row or two leave a
+    large B to `gemv_rows`."""
     _, b, _, rows, cols, terms, _ = problem
     size, lanes = item_bytes(tiling), columns_of(tiling) // 2
     if is_strided(tiling, problem) or cols < columns_of(short_vectors(tiling, 1, 16)):

@@ -120,8 +120,9 @@ DOTXF_VECTORS = {"avx512": (0, 0), "avx2": (3, 4), "baseline": (0, 0), "aarch64"
 #: The most rows of A for `dotxf`: with AVX2 (2, 784, 256) takes 26 us instead of 36, but three
 #: rows take 38.5 instead of 37.6. It is not planned if B's row stride, or twice or three times
 #: that, is less than so many bytes from whole pages, since then many rows share a set of L1: (1,
-#: 1022, 400) takes 44 us, and would take 79. It prefetches a B that takes so large a part of the
-#: panels' share of L3: (1, 2000, 2000) in float64 takes 590 us instead of 960.
+#: 1022, 400) takes 44 us, and would take 79. It prefetches B if B is at least as large
+#: as the panels' share of L3 divided by DOTXF_FAR: (1, 2000, 2000) in float64 takes 590 us instead
+#: of 960.
 DOTXF_ROWS, DOTXF_NEAR, DOTXF_FAR = 2, 16, 2
 
 #: The fewest columns of B per side in `gemv_dot`; a power of two, up to 64 bytes. Two chains of
